@@ -25,8 +25,9 @@ export interface Signer {
 /**
  * Whether `signature` is one of `message` by `publicKey` (RFC 8032 §5.1.7, cofactorless).
  *
- * Small-order A and R are refused as well: the WebCrypto specification wants that and some browsers do it, while
- * node:crypto does not. No honest signature has such an R.
+ * Small-order A and R are refused as well, although they can satisfy the equation: the WebCrypto specification
+ * demands that, newer Node versions do it (nodejs/node#64026), older ones and some browsers do not.
+ * No honest signature has such an R.
  *
  * @returns false for anything malformed; never rejects because of its input.
  */
