@@ -89,6 +89,12 @@ export const LAGGING_BYTES = MiB
 export const LAGGING_RESUME_BYTES = 256 * KiB
 /** Buffered bytes past which a session is closed. */
 export const BUFFERED_BYTES_MAX = 8 * MiB
+/** Buffered bytes of all sessions of a process together; past it the largest is closed. */
+export const PROCESS_BUFFERED_BYTES_MAX = 256 * MiB
+/** Sessions of one process: an idle one costs up to 20 KB. */
+export const SESSIONS_PER_PROCESS_MAX = 50_000
+/** Time that requests in flight get when a server shuts down. */
+export const DRAIN_MS_MAX = 10 * SECOND_MS
 /** Time a session may stay lagging. */
 export const LAGGING_MS_MAX = 60 * SECOND_MS
 /** Time to authenticate in. */
