@@ -2,9 +2,10 @@
  * The public half of the crypto layer on node:crypto: what the server runs on.
  */
 import type { KeyObject } from 'node:crypto'
-import { createHash, createHmac, randomBytes, verify } from 'node:crypto'
+import { randomBytes, verify } from 'node:crypto'
 import type { PublicCrypto } from '../../shared/crypto/public-crypto.ts'
 import { BoundedCache } from '../../shared/crypto/bounded-cache.ts'
+import { hmacSha256, sha256 } from './hash.ts'
 import { importPublicKey, latin1 } from './raw-keys.ts'
 
 /** Imported keys kept, about 1 kB each: importing costs as much as a tenth of the check, and keys return. */
@@ -14,24 +15,11 @@ const verifyKeys = new BoundedCache<KeyObject>(VERIFY_KEYS_MAX)
 /** Hashes, randomness and signature checks by OpenSSL. */
 export const nodePublicCrypto: PublicCrypto = {
   name: 'node',
-  sha256(...parts) {
-    const hash = createHash('sha256')
-    for (const part of parts) hash.update(part)
-    return plain(hash.digest())
-  },
-  hmacSha256(key, ...parts) {
-    const mac = createHmac('sha256', key)
-    for (const part of parts) mac.update(part)
-    return plain(mac.digest())
-  },
-  randomBytes: (length) => plain(randomBytes(length)),
+  sha256,
+  hmacSha256,
+  randomBytes: (length) => Uint8Array.from(randomBytes(length)),
   verifyEd25519(publicKey, message, signature) {
     const key = verifyKeys.getOrMake(latin1(publicKey), () => importPublicKey('Ed25519', publicKey))
     return verify(null, message, key, signature)
   },
-}
-
-/** A Buffer as what it is underneath: Buffers compare, slice and print differently. */
-function plain(buffer: Buffer): Uint8Array {
-  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.length)
 }

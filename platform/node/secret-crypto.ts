@@ -17,7 +17,7 @@ const recipientKeys = new BoundedCache<KeyObject>(RECIPIENT_KEYS_MAX)
 /** Secret-key operations by OpenSSL. */
 export const nodeSecretCrypto: SecretCrypto = {
   name: 'node',
-  signEd25519: (secretKey, message) => Uint8Array.from(sign(null, message, signingKeys.get(secretKey))),
+  signEd25519: (secretKey, message) => new Uint8Array(sign(null, message, signingKeys.get(secretKey))),
   ed25519PublicKey: (secretKey) => exportPublicKey(signingKeys.get(secretKey)),
   x25519: sharedSecret,
   x25519PublicKey: (secretKey) => exportPublicKey(agreementKeys.get(secretKey)),
@@ -61,7 +61,7 @@ function sharedSecret(secretKey: Uint8Array, publicKey: Uint8Array): Uint8Array 
   const privateKey = agreementKeys.get(secretKey)
   const peerKey = recipientKeys.getOrMake(latin1(publicKey), () => importPublicKey('X25519', publicKey))
   try {
-    return Uint8Array.from(diffieHellman({ privateKey, publicKey: peerKey }))
+    return new Uint8Array(diffieHellman({ privateKey, publicKey: peerKey }))
   } catch {
     throw new ClavigerError('invalid_key')
   }

@@ -3,16 +3,19 @@
  */
 import { utf8ToBytes } from '@noble/hashes/utils.js'
 import { concat } from '../bytes.ts'
-import { hkdfExpand, hkdfExtract } from './kdf.ts'
+import { hkdfExpand, hkdfExpandBlock, hkdfExtract } from './kdf.ts'
 
 const VERSION = utf8ToBytes('HPKE-v1')
-const EMPTY = new Uint8Array(0)
+const BLOCK_BYTES = 32
+
+/** The empty byte string, written out where RFC 9180 says `""`. */
+export const NOTHING: Uint8Array = new Uint8Array(0)
 
 /** HKDF with RFC 9180's labels. */
 export interface LabeledKdf {
   /** LabeledExtract: 32 bytes. An empty salt is written out as such. */
   extract(salt: Uint8Array, label: string, input: Uint8Array): Uint8Array
-  /** LabeledExpand. @param length - bytes. */
+  /** LabeledExpand. @param length - bytes, 1 to 8160. */
   expand(pseudorandomKey: Uint8Array, label: string, info: Uint8Array, length: number): Uint8Array
 }
 
@@ -20,14 +23,19 @@ export interface LabeledKdf {
 export function labeledKdf(suiteId: Uint8Array): LabeledKdf {
   const prefixByLabel = new Map<string, Uint8Array>()
   const prefix = (label: string): Uint8Array => {
-    const known = prefixByLabel.get(label) ?? concat(VERSION, suiteId, utf8ToBytes(label))
-    prefixByLabel.set(label, known)
-    return known
+    const known = prefixByLabel.get(label)
+    if (known !== undefined) return known
+    const made = concat(VERSION, suiteId, utf8ToBytes(label))
+    prefixByLabel.set(label, made)
+    return made
   }
   return {
     extract: (salt, label, input) => hkdfExtract(salt, prefix(label), input),
-    expand: (pseudorandomKey, label, info, length) =>
-      hkdfExpand(pseudorandomKey, concat(u16(length), prefix(label), info), length),
+    expand(pseudorandomKey, label, info, length) {
+      if (length > BLOCK_BYTES) return hkdfExpand(pseudorandomKey, concat(u16(length), prefix(label), info), length)
+      const block = hkdfExpandBlock(pseudorandomKey, u16(length), prefix(label), info)
+      return length === BLOCK_BYTES ? block : block.subarray(0, length)
+    },
   }
 }
 
@@ -35,6 +43,3 @@ export function labeledKdf(suiteId: Uint8Array): LabeledKdf {
 export function u16(value: number): Uint8Array {
   return Uint8Array.of(value >> 8, value & 0xff)
 }
-
-/** The empty byte string, written out where RFC 9180 says `""`. */
-export const NOTHING: Uint8Array = EMPTY

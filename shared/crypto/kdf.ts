@@ -2,7 +2,6 @@
  * HKDF-SHA-256 (RFC 5869) and the one way keys are derived from secrets.
  */
 import type { Label } from './labels.ts'
-import { concat } from '../bytes.ts'
 import { labelled } from './labels.ts'
 import { hmacSha256 } from './public-crypto.ts'
 
@@ -31,7 +30,7 @@ export function hkdfExtract(salt: Uint8Array, ...inputs: readonly Uint8Array[]):
 export function hkdfExpand(pseudorandomKey: Uint8Array, info: Uint8Array, length: number): Uint8Array {
   if (pseudorandomKey.length < HASH_BYTES) throw new TypeError(`key must be at least ${HASH_BYTES} bytes`)
   if (!Number.isInteger(length) || length < 1 || length > OUTPUT_BYTES_MAX) throw new RangeError('length must be 1 to 8160')
-  if (length <= HASH_BYTES) return firstBlock(pseudorandomKey, info).subarray(0, length)
+  if (length <= HASH_BYTES) return hkdfExpandBlock(pseudorandomKey, info).subarray(0, length)
   return allBlocks(pseudorandomKey, info, length)
 }
 
@@ -42,13 +41,19 @@ export function hkdfExpand(pseudorandomKey: Uint8Array, info: Uint8Array, length
  * @param context - encoded by the caller (deterministic CBOR), says what exactly the key is for.
  */
 export function derive(secret: Uint8Array, label: Label, context: Uint8Array): Uint8Array {
-  return hkdfExpand(secret, concat(labelled(label), context), HASH_BYTES)
+  if (secret.length < HASH_BYTES) throw new TypeError(`secret must be at least ${HASH_BYTES} bytes`)
+  return hkdfExpandBlock(secret, labelled(label), context)
 }
 
 const FIRST_COUNTER = Uint8Array.of(1)
 
-function firstBlock(pseudorandomKey: Uint8Array, info: Uint8Array): Uint8Array {
-  return hmacSha256(pseudorandomKey, info, FIRST_COUNTER)
+/**
+ * The first 32 bytes of HKDF-Expand, all that most keys need, with `info` in parts that are taken in a row.
+ *
+ * @param pseudorandomKey - at least 32 bytes, uniformly random; checked by the caller.
+ */
+export function hkdfExpandBlock(pseudorandomKey: Uint8Array, ...info: readonly Uint8Array[]): Uint8Array {
+  return hmacSha256(pseudorandomKey, ...info, FIRST_COUNTER)
 }
 
 function allBlocks(pseudorandomKey: Uint8Array, info: Uint8Array, length: number): Uint8Array {
