@@ -34,15 +34,26 @@ export interface Store {
  */
 export function copyBatch(batch: StoreBatch): Map<string, Uint8Array | null> {
   const copy = new Map<string, Uint8Array | null>()
-  let bytes = 0
   for (const [key, value] of batch) {
     assertKey(key)
     if (value !== null && !isBytes(value)) throw new TypeError(`value of ${key} must be a Uint8Array or null`)
-    bytes += key.length + (value?.length ?? 0)
     copy.set(key, value === null ? null : Uint8Array.from(value))
   }
+  const bytes = batchBytes(copy)
   if (bytes > STORE_BATCH_BYTES_MAX) throw new RangeError(`batch must be at most ${STORE_BATCH_BYTES_MAX} bytes, got ${bytes}`)
   return copy
+}
+
+/** What `batch` counts against its limit: at least as many bytes as any store writes for it. */
+export function batchBytes(batch: StoreBatch): number {
+  let bytes = 0
+  for (const [key, value] of batch) bytes += entryBytes(key, value)
+  return bytes
+}
+
+/** What one entry counts: three bytes a character are the most UTF-8 takes, 16 are for lengths. */
+export function entryBytes(key: string, value: Uint8Array | null): number {
+  return 3 * key.length + (value?.length ?? 0) + 16
 }
 
 /** Applies `batch` to `entries` in place. */
