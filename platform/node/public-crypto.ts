@@ -6,6 +6,7 @@ import { randomBytes, verify } from 'node:crypto'
 import type { PublicCrypto } from '../../shared/crypto/public-crypto.ts'
 import { BoundedCache } from '../../shared/crypto/bounded-cache.ts'
 import { hmacSha256, sha256 } from './hash.ts'
+import { isPrimeOrderPoint } from './prime-order.ts'
 import { importPublicKey, latin1 } from './raw-keys.ts'
 
 /** Imported keys kept, about 1 kB each: importing costs as much as a tenth of the check, and keys return. */
@@ -22,4 +23,5 @@ export const nodePublicCrypto: PublicCrypto = {
     const key = verifyKeys.getOrMake(latin1(publicKey), () => importPublicKey('Ed25519', publicKey))
     return verify(null, message, key, signature)
   },
+  isPrimeOrderPoint,
 }

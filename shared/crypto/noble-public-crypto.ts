@@ -27,6 +27,14 @@ export const noblePublicCrypto: PublicCrypto = {
   verifyEd25519(publicKey, message, signature) {
     return satisfiesEquation(publicKey, message, signature)
   },
+  isPrimeOrderPoint(point) {
+    try {
+      return ed25519.Point.fromBytes(point).isTorsionFree()
+    } catch {
+      // The bytes are no point of the curve.
+      return false
+    }
+  },
 }
 
 /**

@@ -27,6 +27,12 @@ export interface PublicCrypto {
    * @param signature - 64 bytes, S < L, R not of small order.
    */
   verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): MaybePromise<boolean>
+  /**
+   * Whether bytes are a point of Ed25519's prime-order subgroup. Call `assertSigningKey` instead.
+   *
+   * @param point - 32 bytes, canonical, not of small order.
+   */
+  isPrimeOrderPoint(point: Uint8Array): boolean
 }
 
 let installed: PublicCrypto = noblePublicCrypto

@@ -5,7 +5,6 @@
  * split them for ever. So everything libraries disagree on is decided here, before a backend is asked:
  * S < L, A canonical, neither A nor R of small order. What is left is `encode(S·B − k·A) = R`.
  */
-import { ed25519 } from '@noble/curves/ed25519.js'
 import type { Signature, SigningPublicKey } from './keys.ts'
 import type { MaybePromise } from './maybe-promise.ts'
 import { fromHex, isBytes, toHex } from '../bytes.ts'
@@ -57,13 +56,7 @@ export function assertSigningKey(publicKey: Uint8Array): void {
 }
 
 function isSoundSigningKey(publicKey: Uint8Array): boolean {
-  if (!isCanonicalPoint(publicKey) || isSmallOrder(publicKey)) return false
-  try {
-    return ed25519.Point.fromBytes(publicKey).isTorsionFree()
-  } catch {
-    // The bytes are no point of the curve.
-    return false
-  }
+  return isCanonicalPoint(publicKey) && !isSmallOrder(publicKey) && publicCrypto().isPrimeOrderPoint(publicKey)
 }
 
 /** The y coordinates of the eight points of small order, little endian, sign bit clear. */

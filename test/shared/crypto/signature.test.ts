@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Forgery } from './signature-forgery.ts'
 import { concat, fromHex, toHex } from '../../../shared/bytes.ts'
+import { noblePublicCrypto } from '../../../shared/crypto/noble-public-crypto.ts'
 import { signMessage, signerFromSeed } from '../../../shared/crypto/sign.ts'
 import { assertSigningKey, verifySignature } from '../../../shared/crypto/signature.ts'
 import { BACKENDS, useBackend } from './backends.ts'
@@ -206,6 +207,19 @@ describe('every backend gives the same verdict', () => {
       await expectVerdict(judged, referenceVerdict(judged))
     })
     await fc.assert(property, { numRuns: 150 })
+  })
+
+  test('on which points are of prime order', () => {
+    const point = fc.record({ a: fc.bigInt({ min: 1n, max: ORDER - 1n }), torsionOfA: fc.constantFrom(...TORSION) })
+    const forged = point.map(({ a, torsionOfA }) => ({ encoding: forge({ ...honest, a, torsionOfA }).publicKey, expected: torsionOfA.is0() }))
+    const random = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((encoding) => {
+      encoding[31] = (encoding[31] ?? 0) & 0xbf
+      return { encoding, expected: noblePublicCrypto.isPrimeOrderPoint(encoding) }
+    })
+    const property = fc.property(fc.oneof(forged, random), ({ encoding, expected }) => {
+      for (const { name, publicCrypto } of BACKENDS) expect(publicCrypto.isPrimeOrderPoint(encoding), name).toBe(expected)
+    })
+    fc.assert(property, { numRuns: 300 })
   })
 
   test('every backend signs the same bytes', async () => {
