@@ -1,0 +1,114 @@
+/**
+ * What one session is still to be sent, in order: replies and events share the queue.
+ *
+ * Frames are queued by reference and written once per tick. A session whose peer reads too slowly is *lagging*: durable
+ * events are no longer queued for it (its subscriptions keep their cursors), passing events are dropped. Closing it at
+ * once would make a storm of reconnects out of everybody who is slow.
+ */
+import type { Clock } from './clock.ts'
+import type { Frame } from './frame.ts'
+import type { OutboundBudget } from './outbound-budget.ts'
+import type { ServerLimits } from './server-limits.ts'
+import type { TickFlush } from './tick-flush.ts'
+import type { Transport } from './transport.ts'
+
+export interface SendQueueOptions {
+  readonly transport: Transport
+  readonly clock: Clock
+  readonly limits: Pick<ServerLimits, 'laggingBytes' | 'laggingResumeBytes' | 'laggingMs' | 'bufferedBytes'>
+  readonly flush: TickFlush
+  readonly budget: OutboundBudget
+  readonly listener: SendQueueListener
+}
+
+export interface SendQueueListener {
+  /** Too much is buffered: stop producing. */
+  lagging(): void
+  /** There is room again. */
+  drained(): void
+  /** The peer reads so slowly that it costs others: end it. */
+  overflowed(): void
+}
+
+type Pace = { readonly state: 'live' } | { readonly state: 'lagging'; readonly since: number } | { readonly state: 'closed' }
+
+export class SendQueue {
+  readonly #options: SendQueueOptions
+  #frames: Frame[] = []
+  #queuedBytes = 0
+  #pace: Pace = { state: 'live' }
+
+  constructor(options: SendQueueOptions) {
+    this.#options = options
+  }
+
+  /** Bytes that the network has not taken: queued here and buffered in the socket. */
+  get bufferedBytes(): number {
+    return this.#queuedBytes + this.#options.transport.bufferedBytes
+  }
+
+  /** Whether durable events may be queued. */
+  get live(): boolean {
+    return this.#pace.state === 'live'
+  }
+
+  /** Queues a reply or a durable event. */
+  push(frame: Frame): void {
+    if (this.#pace.state === 'closed') return
+    if (this.bufferedBytes > this.#options.limits.bufferedBytes) return this.#options.listener.overflowed()
+    if (this.#frames.length === 0) this.#options.flush.mark(this)
+    this.#frames.push(frame)
+    this.#queuedBytes += frame.wire.length
+    this.#judgePace()
+  }
+
+  /** Queues an event that may be lost. @returns whether it was queued. */
+  pushPassing(frame: Frame): boolean {
+    if (!this.live) return false
+    this.push(frame)
+    return true
+  }
+
+  /** Hands everything to the transport in one write. */
+  flush(): void {
+    const frames = this.#frames
+    if (frames.length === 0 || this.#pace.state === 'closed') return
+    this.#frames = []
+    this.#queuedBytes = 0
+    if (this.#options.transport.open) this.#options.transport.send(frames)
+    this.#judgePace()
+  }
+
+  /** Looks at the buffer and the time: called when the transport has drained, and about once a second. */
+  check(): void {
+    this.#judgePace()
+    if (this.#pace.state !== 'lagging') return
+    if (this.#options.clock.now() - this.#pace.since > this.#options.limits.laggingMs) this.#options.listener.overflowed()
+  }
+
+  /** Drops what is queued; nothing is written any more. */
+  close(): void {
+    this.#pace = { state: 'closed' }
+    this.#frames = []
+    this.#queuedBytes = 0
+    this.#options.budget.report(this, 0)
+  }
+
+  /** The process has too much buffered and this session most of all. */
+  overflow(): void {
+    this.#options.listener.overflowed()
+  }
+
+  #judgePace(): void {
+    const { limits, clock, budget, listener } = this.#options
+    const bytes = this.bufferedBytes
+    if (this.#pace.state === 'live' && bytes > limits.laggingBytes) {
+      this.#pace = { state: 'lagging', since: clock.now() }
+      listener.lagging()
+    } else if (this.#pace.state === 'lagging' && bytes < limits.laggingResumeBytes) {
+      this.#pace = { state: 'live' }
+      listener.drained()
+    }
+    if (this.#pace.state !== 'closed') budget.report(this, bytes)
+  }
+}
