@@ -4,14 +4,14 @@
 import { utf8ToBytes } from '@noble/hashes/utils.js'
 import type { Encapsulation, Kem, KemKeyPair } from './kem.ts'
 import type { KemPublicKey } from './keys.ts'
-import { concat, isBytes } from '../bytes.ts'
-import { ClavigerError } from '../errors.ts'
+import { concat, isBytes, wipe } from '../bytes.ts'
+import { ClavigerError, hasCode } from '../errors.ts'
 import { NOTHING, labeledKdf, u16 } from './hpke-labels.ts'
+import { assertKemPublicKey } from './kem-public-key.ts'
 import { X25519_KEY_BYTES, asKemPublicKey } from './keys.ts'
 import { randomBytes } from './public-crypto.ts'
 import { secretCrypto } from './secret-crypto.ts'
 import { KEM_DHKEM_X25519 } from './suites.ts'
-import { isSoundX25519Key } from './x25519-key.ts'
 
 const kdf = labeledKdf(concat(utf8ToBytes('KEM'), u16(KEM_DHKEM_X25519)))
 
@@ -26,9 +26,7 @@ export const dhkemX25519: Kem = {
   deriveKeyPair,
   encapsulate,
   decapsulate,
-  assertPublicKey(publicKey) {
-    if (!isSoundX25519Key(publicKey)) throw new ClavigerError('invalid_key')
-  },
+  assertPublicKey: (publicKey) => assertKemPublicKey(KEM_DHKEM_X25519, publicKey),
 }
 
 async function deriveKeyPair(ikm: Uint8Array): Promise<KemKeyPair> {
@@ -39,8 +37,18 @@ async function deriveKeyPair(ikm: Uint8Array): Promise<KemKeyPair> {
 
 async function encapsulate(recipientPublicKey: KemPublicKey, ephemeral?: KemKeyPair): Promise<Encapsulation> {
   if (!isBytes(recipientPublicKey, X25519_KEY_BYTES)) throw new ClavigerError('invalid_key')
-  const { secretKey, publicKey: enc } = ephemeral ?? (await dhkemX25519.generateKeyPair())
-  const dh = await secretCrypto().x25519(secretKey, recipientPublicKey)
+  if (ephemeral !== undefined) return encapsulateWith(ephemeral, recipientPublicKey)
+  const fresh = await dhkemX25519.generateKeyPair()
+  try {
+    return await encapsulateWith(fresh, recipientPublicKey)
+  } finally {
+    wipe(fresh.secretKey)
+  }
+}
+
+async function encapsulateWith(ephemeral: KemKeyPair, recipientPublicKey: KemPublicKey): Promise<Encapsulation> {
+  const enc = ephemeral.publicKey
+  const dh = await secretCrypto().x25519(ephemeral.secretKey, recipientPublicKey)
   return { enc, sharedSecret: extractAndExpand(dh, enc, recipientPublicKey) }
 }
 
@@ -54,12 +62,15 @@ async function decapsulate(keyPair: KemKeyPair, enc: Uint8Array): Promise<Uint8A
 async function sharedSecretOrFailure(secretKey: Uint8Array, enc: Uint8Array): Promise<Uint8Array> {
   try {
     return await secretCrypto().x25519(secretKey, enc)
-  } catch {
-    throw new ClavigerError('decryption_failed')
+  } catch (error) {
+    throw hasCode(error, 'invalid_key') ? new ClavigerError('decryption_failed') : error
   }
 }
 
-/** RFC 9180 §4.1, `ExtractAndExpand` with `kem_context = enc ‖ pkRm`. */
+/** RFC 9180 §4.1, `ExtractAndExpand` with `kem_context = enc ‖ pkRm`. Wipes `dh`. */
 function extractAndExpand(dh: Uint8Array, enc: Uint8Array, recipientPublicKey: Uint8Array): Uint8Array {
-  return kdf.expand(kdf.extract(NOTHING, 'eae_prk', dh), 'shared_secret', concat(enc, recipientPublicKey), 32)
+  const pseudorandomKey = kdf.extract(NOTHING, 'eae_prk', dh)
+  const sharedSecret = kdf.expand(pseudorandomKey, 'shared_secret', concat(enc, recipientPublicKey), 32)
+  wipe(dh, pseudorandomKey)
+  return sharedSecret
 }

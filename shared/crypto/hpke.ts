@@ -9,7 +9,7 @@ import type { Kem, KemKeyPair, KemPrivateKey } from './kem.ts'
 import type { KemPublicKey } from './keys.ts'
 import type { LabeledKdf } from './hpke-labels.ts'
 import type { KemId } from './suites.ts'
-import { concat, u64 } from '../bytes.ts'
+import { concat, u64, wipe } from '../bytes.ts'
 import { openChaCha, sealChaCha } from './aead.ts'
 import { NOTHING, labeledKdf, u16 } from './hpke-labels.ts'
 
@@ -71,13 +71,21 @@ export interface ExportParameters {
 /** Seals one message (RFC 9180 §6.1, SealBase). @returns `nEnc` bytes, and the plaintext's length + 16 bytes. */
 export async function sealBase(parameters: SealParameters): Promise<{ enc: Uint8Array; ciphertext: Uint8Array }> {
   const { enc, context } = await setupBaseSender(parameters)
-  return { enc, ciphertext: contextSeal(context, 0, parameters.aad, parameters.plaintext) }
+  try {
+    return { enc, ciphertext: contextSeal(context, 0, parameters.aad, parameters.plaintext) }
+  } finally {
+    wipe(context.key)
+  }
 }
 
 /** Opens one message (RFC 9180 §6.1, OpenBase). @throws ClavigerError `decryption_failed`, for any reason. */
 export async function openBase(parameters: OpenParameters): Promise<Uint8Array> {
   const context = await setupBaseRecipient(parameters)
-  return contextOpen(context, 0, parameters.aad, parameters.ciphertext)
+  try {
+    return contextOpen(context, 0, parameters.aad, parameters.ciphertext)
+  } finally {
+    wipe(context.key)
+  }
 }
 
 /** Sends a secret without a message (RFC 9180 §6.2, SendExportBase). */
@@ -136,11 +144,12 @@ function scheduleOf(kem: KemId): Schedule {
   return schedule
 }
 
-/** RFC 9180 §5.1, KeySchedule in base mode. */
+/** RFC 9180 §5.1, KeySchedule in base mode. Wipes `sharedSecret`. */
 function keySchedule(kem: KemId, sharedSecret: Uint8Array, info: Uint8Array): HpkeContext {
   const { kdf, pskIdHash } = scheduleOf(kem)
   const context = concat(MODE_BASE, pskIdHash, kdf.extract(NOTHING, 'info_hash', info))
   const secret = kdf.extract(sharedSecret, 'secret', NOTHING)
+  wipe(sharedSecret)
   return {
     kdf,
     key: kdf.expand(secret, 'key', context, KEY_BYTES),

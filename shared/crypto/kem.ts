@@ -22,7 +22,10 @@ export interface Encapsulation {
 /** Something that decapsulates: a key in memory, a sealed file, a browser key, a key agent, an HSM. */
 export interface KemPrivateKey {
   readonly publicKey: KemPublicKey
-  /** @throws ClavigerError `decryption_failed` if `enc` is malformed. */
+  /**
+   * @returns the shared secret in an array of its own: the caller wipes it.
+   * @throws ClavigerError `decryption_failed` if `enc` is malformed.
+   */
   decapsulate(enc: Uint8Array): MaybePromise<Uint8Array>
 }
 
