@@ -223,15 +223,20 @@ export class Connection {
   #ended({ error, reason }: DialEnd): void {
     if (this.#state.state === 'closed') return
     this.#dial = null
-    const lasted = this.#state.state === 'open' && this.#now() - this.#openedAt >= LASTING_MS
-    if (lasted) this.#attempts = 0
-    this.#failSession(error)
+    if (this.#state.state === 'open') this.#loseSession(error)
     if (reason !== null && !CLOSE_CODES[reason].reconnect) this.#finish(error)
     else this.#wait(error, Math.max(this.#attempts, reason === null ? 0 : (ATTEMPTS_AHEAD[reason] ?? 0)))
   }
 
+  #loseSession(cause: ClavigerError): void {
+    const now = this.#now()
+    if (now - this.#openedAt >= LASTING_MS) this.#attempts = 0
+    for (const { reject } of this.#window.takeInFlight()) reject(new ClavigerError('disconnected', undefined, { cause, data: { sent: true } }))
+    for (const { reject } of this.#window.takeBoundToSession()) reject(sessionGone())
+    this.#window.restartQueueClocks(now)
+  }
+
   #wait(error: ClavigerError, attempt: number): void {
-    this.#window.restartQueueClocks(this.#now())
     const delay = retryDelayMs(attempt, this.#random)
     this.#retryTimer = setTimeout(() => this.#connect(), delay)
     this.#setState({ state: 'waiting', until: this.#now() + delay, error })
@@ -291,11 +296,6 @@ export class Connection {
     if (reply.type === 'reply') outgoing?.resolve(reply.result)
     else outgoing?.reject(errorOfReply(reply))
     this.#flush()
-  }
-
-  #failSession(cause: ClavigerError): void {
-    for (const { reject } of this.#window.takeInFlight()) reject(new ClavigerError('disconnected', undefined, { cause, data: { sent: true } }))
-    for (const { reject } of this.#window.takeBoundToSession()) reject(sessionGone())
   }
 
   #tick(): void {
