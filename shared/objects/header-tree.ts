@@ -46,7 +46,7 @@ export function rootFromPath(hash: Uint8Array, leaf: LeafPath): Uint8Array {
   let index = leaf.index
   let last = leaf.size - 1
   for (const sibling of leaf.path) {
-    while (index === last && index % 2 === 0) {
+    while (last > 0 && index === last && index % 2 === 0) {
       index >>= 1
       last >>= 1
     }
