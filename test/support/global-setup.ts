@@ -14,10 +14,11 @@ import type { TestProject } from 'vitest/node'
 import { openDatabase } from '../../server/storage/database.ts'
 import { chooseAccount, giveTo, spawnAs } from '../../server/storage/embedded-postgres/account.ts'
 import type { Account } from '../../server/storage/embedded-postgres/account.ts'
-import { locateBinaries, programEnvironment, programPath } from '../../server/storage/embedded-postgres/binaries.ts'
+import { linkLibraries, locateBinaries, programEnvironment, programPath } from '../../server/storage/embedded-postgres/binaries.ts'
 import type { PostgresBinaries } from '../../server/storage/embedded-postgres/binaries.ts'
 import { DATABASE_USER, initialise } from '../../server/storage/embedded-postgres/initialise.ts'
-import { isAlive, readPostmaster } from '../../server/storage/embedded-postgres/postmaster.ts'
+import { readPostmaster } from '../../server/storage/embedded-postgres/postmaster.ts'
+import { isAlive } from '../../server/storage/embedded-postgres/process-status.ts'
 import { migrate } from '../../server/storage/migrate.ts'
 import { TEMPLATE_DATABASE, databaseUrl } from './postgres.ts'
 
@@ -38,7 +39,7 @@ export async function setup(project: TestProject): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), PREFIX))
   await writeFile(join(directory, 'owner'), String(process.pid))
   const dataDirectory = join(directory, 'data')
-  const cluster = { directory, dataDirectory, binaries: await locateBinaries(join(directory, 'lib')), account: await chooseAccount(dataDirectory) }
+  const cluster = { directory, dataDirectory, binaries: await linkLibraries(await locateBinaries(), join(directory, 'lib')), account: await chooseAccount(dataDirectory) }
   const password = randomBytes(16).toString('hex')
   await giveTo(cluster.account, directory)
   await initialise({ ...cluster, password, passwordFile: join(directory, 'password'), unsafeWithoutSync: true })

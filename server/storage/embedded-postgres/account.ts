@@ -7,8 +7,7 @@
  */
 import { execFile, spawn } from 'node:child_process'
 import type { ChildProcess, SpawnOptions } from 'node:child_process'
-import { chown, readFile, readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, lchown, readFile, stat } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { ClavigerError } from '../../../shared/errors.ts'
 
@@ -48,13 +47,17 @@ export function spawnAs(account: Account, program: string, arguments_: readonly 
   }
 }
 
-/** Gives `path` and everything in it to the account, where that is another user. */
+/**
+ * Gives `path` to the account, where that is another user. Only the entry itself, and never through a link: root must
+ * not be led by what is in a directory another account writes to.
+ */
 export async function giveTo(account: Account, path: string): Promise<void> {
-  if (account.kind !== 'user') return
-  await chown(path, account.uid, account.gid)
-  const entry = await stat(path)
-  if (!entry.isDirectory()) return
-  for (const name of await readdir(path)) await giveTo(account, join(path, name))
+  if (account.kind === 'user') await lchown(path, account.uid, account.gid)
+}
+
+/** Lets the account through `directory` to what is its own in there. */
+export async function letThrough(account: Account, directory: string): Promise<void> {
+  if (account.kind === 'user') await chmod(directory, (await stat(directory)).mode | 0o011)
 }
 
 function namespacesWork(): Promise<boolean> {

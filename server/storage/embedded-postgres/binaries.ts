@@ -6,7 +6,7 @@
  * directory is not ours to write to.
  */
 import { constants } from 'node:fs'
-import { access, lstat, mkdir, readFile, symlink } from 'node:fs/promises'
+import { access, lstat, mkdir, open, readFile, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, relative } from 'node:path'
 import { ClavigerError } from '../../../shared/errors.ts'
@@ -30,17 +30,34 @@ interface Link {
 const PLATFORM_NAMES: Readonly<Record<string, string>> = { linux: 'linux', darwin: 'darwin', win32: 'windows' }
 
 /**
- * Finds the binaries and makes their library links where they are missing.
+ * Finds the binaries.
  *
- * @param linkDirectory - used for the links if the package directory cannot be written.
  * @throws ClavigerError `database_platform` on musl, on an unknown platform, or if the package is not installed.
  */
-export async function locateBinaries(linkDirectory: string): Promise<PostgresBinaries> {
-  refuseMusl()
+export async function locateBinaries(): Promise<PostgresBinaries> {
+  if (await isMusl(process.execPath)) {
+    throw new ClavigerError('database_platform', 'The embedded PostgreSQL needs glibc and this Linux has musl (Alpine?); set DATABASE_URL.')
+  }
   const packageRoot = locatePackage()
   const version = await readVersion(packageRoot)
-  const linked = await ensureLinks(packageRoot, linkDirectory)
-  return { root: join(packageRoot, 'native'), version, major: version.split('.')[0] ?? version, linkDirectory: linked }
+  return { root: join(packageRoot, 'native'), version, major: version.split('.')[0] ?? version, linkDirectory: null }
+}
+
+/**
+ * Makes the library links that are missing.
+ *
+ * @param linkDirectory - takes them if the package directory cannot be written.
+ */
+export async function linkLibraries(binaries: PostgresBinaries, linkDirectory: string): Promise<PostgresBinaries> {
+  return { ...binaries, linkDirectory: await ensureLinks(dirname(binaries.root), linkDirectory) }
+}
+
+/** Whether the ELF interpreter of `executable`, named in its first page, is musl’s: Node’s own tells what the system has. */
+export async function isMusl(executable: string): Promise<boolean> {
+  if (process.platform !== 'linux') return false
+  const file = await open(executable)
+  const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(4096) }).finally(() => file.close())
+  return buffer.subarray(0, bytesRead).includes('/ld-musl-')
 }
 
 /** The path of one program of the package. */
@@ -53,17 +70,6 @@ export function programEnvironment(binaries: PostgresBinaries): NodeJS.ProcessEn
   const own = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|DATABASE_URL|CLAVIGER_)/.test(name))
   const search = process.platform === 'darwin' ? 'DYLD_LIBRARY_PATH' : 'LD_LIBRARY_PATH'
   return { ...Object.fromEntries(own), LC_ALL: 'C', ...(binaries.linkDirectory === null ? {} : { [search]: binaries.linkDirectory }) }
-}
-
-function refuseMusl(): void {
-  if (process.platform !== 'linux' || usesGlibc(process.report.getReport())) return
-  throw new ClavigerError('database_platform', 'The embedded PostgreSQL needs glibc and this Linux has musl (Alpine?); set DATABASE_URL.')
-}
-
-function usesGlibc(report: unknown): boolean {
-  if (typeof report !== 'object' || report === null || !('header' in report)) return true
-  const { header } = report
-  return typeof header !== 'object' || header === null || 'glibcVersionRuntime' in header
 }
 
 function locatePackage(): string {

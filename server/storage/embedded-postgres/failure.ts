@@ -41,6 +41,17 @@ const SYMPTOMS: readonly Symptom[] = [
   },
 ]
 
+/** A port taken between our look and PostgreSQL’s, another one asked for helps; `passing`: trying again does. */
+export type StartObstacle = 'port' | 'passing' | 'lasting'
+
+/** What stood in the way, by the output in an error of {@link startFailure}. */
+export function obstacleOf(error: unknown): StartObstacle {
+  const output = error instanceof ClavigerError ? String(error.data['output'] ?? '') : ''
+  if (/could not create any TCP\/IP sockets/.test(output)) return 'port'
+  // The children of a killed server need a moment to notice; another process may just have started it.
+  return /pre-existing shared memory block|lock file "[^"]*" already exists/.test(output) ? 'passing' : 'lasting'
+}
+
 /**
  * The error for a PostgreSQL that did not start.
  *
