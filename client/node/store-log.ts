@@ -1,7 +1,7 @@
 /**
  * The file behind a file store: a header, then frames, each one atomic batch. docs/FORMATS.md has the layout.
  *
- *     file  = "claviger-store1\n" (16) ‖ marker (16 random bytes) ‖ frame*
+ *     file  = "claviger-store1\n" (16) ‖ marker (16 random bytes) ‖ SHA-256 of these (32) ‖ frame*
  *     frame = marker (16) ‖ length u32 ‖ sequence u64 ‖ check (16) ‖ payload (length bytes)
  *     check = SHA-256(marker ‖ length ‖ sequence ‖ payload), the first 16 bytes
  *
@@ -21,7 +21,8 @@ import type { StoreBatch } from '../store.ts'
 const MAGIC = Uint8Array.from(Buffer.from('claviger-store1\n', 'latin1'))
 const MARKER_BYTES = 16
 const CHECK_BYTES = 16
-const FILE_HEADER_BYTES = MAGIC.length + MARKER_BYTES
+const DIGEST_BYTES = 32
+const FILE_HEADER_BYTES = MAGIC.length + MARKER_BYTES + DIGEST_BYTES
 const FRAME_HEADER_BYTES = MARKER_BYTES + 4 + 8 + CHECK_BYTES
 /** The limit of a batch counts more than CBOR needs for each entry; the rest is the array’s own head. */
 const PAYLOAD_BYTES_MAX = STORE_BATCH_BYTES_MAX + 16
@@ -38,7 +39,8 @@ const Payload = z.array(z.tuple([z.string(), z.nullable(z.instanceof(Uint8Array)
 /** The header of a new file and the position after it. */
 export function startLog(): { readonly header: Uint8Array; readonly position: LogPosition } {
   const marker = Uint8Array.from(randomBytes(MARKER_BYTES))
-  return { header: concat(MAGIC, marker), position: { marker, offset: FILE_HEADER_BYTES, sequence: 0 } }
+  const start = concat(MAGIC, marker)
+  return { header: concat(start, sha256(start)), position: { marker, offset: FILE_HEADER_BYTES, sequence: 0 } }
 }
 
 /** One batch as a frame for `position`, and the position after it. */
@@ -64,7 +66,7 @@ export async function readLog(file: FileHandle, apply: (batch: StoreBatch) => vo
     apply(decodePayload(payload))
     position = { ...position, offset: position.offset + FRAME_HEADER_BYTES + payload.length, sequence: position.sequence + 1 }
   }
-  if (await hasFrameBehind(file, size, position)) throw invalid(`the store is damaged at byte ${position.offset}`)
+  if (await hasWholeFrame(file, size, position)) throw invalid(`the store is damaged at byte ${position.offset}`)
   return position
 }
 
@@ -72,7 +74,9 @@ async function readMarker(file: FileHandle, size: number): Promise<Uint8Array> {
   if (size < FILE_HEADER_BYTES) throw invalid('the file is not a store')
   const header = await readAt(file, 0, FILE_HEADER_BYTES)
   if (!equalBytes(header.subarray(0, MAGIC.length), MAGIC)) throw invalid('the file is not a store, or one of another version')
-  return header.slice(MAGIC.length)
+  const checked = MAGIC.length + MARKER_BYTES
+  if (!equalBytes(header.subarray(checked), sha256(header.subarray(0, checked)))) throw invalid('the header of the store is damaged')
+  return header.slice(MAGIC.length, checked)
 }
 
 /** The payload of the frame at `position`; null if there is no whole one with its number. */
@@ -92,11 +96,11 @@ function decodePayload(payload: Uint8Array): StoreBatch {
   return new Map(parsed.data)
 }
 
-/** Whether a whole frame starts anywhere behind `position`. A torn tail is at most one frame long. */
-async function hasFrameBehind(file: FileHandle, size: number, { marker, offset }: LogPosition): Promise<boolean> {
+/** Whether a whole frame starts at `position`, out of turn, or anywhere behind. A torn tail is at most one frame long. */
+async function hasWholeFrame(file: FileHandle, size: number, { marker, offset }: LogPosition): Promise<boolean> {
   if (size - offset > FRAME_HEADER_BYTES + PAYLOAD_BYTES_MAX) return true
   const tail = Buffer.from(await readAt(file, offset, size - offset))
-  for (let start = tail.indexOf(marker, 1); start !== -1; start = tail.indexOf(marker, start + 1)) {
+  for (let start = tail.indexOf(marker); start !== -1; start = tail.indexOf(marker, start + 1)) {
     const header = tail.subarray(start, start + FRAME_HEADER_BYTES)
     if (header.length < FRAME_HEADER_BYTES) return false
     const payloadStart = start + FRAME_HEADER_BYTES
@@ -118,8 +122,13 @@ function isWhole(marker: Uint8Array, header: Uint8Array, payload: Uint8Array): b
 }
 
 function frameCheck(marker: Uint8Array, fields: Uint8Array, payload: Uint8Array): Uint8Array {
-  const digest = createHash('sha256').update(marker).update(fields).update(payload).digest()
-  return Uint8Array.from(digest.subarray(0, CHECK_BYTES))
+  return sha256(marker, fields, payload).subarray(0, CHECK_BYTES)
+}
+
+function sha256(...parts: readonly Uint8Array[]): Uint8Array {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(part)
+  return hash.digest()
 }
 
 async function readAt(file: FileHandle, position: number, length: number): Promise<Uint8Array> {
