@@ -32,6 +32,8 @@ export const openGlobalWebSocket: OpenSocket = (url, protocol, handlers) => {
   socket.binaryType = 'arraybuffer'
   socket.onopen = () => handlers.opened()
   socket.onmessage = ({ data }: MessageEvent<unknown>) => handlers.received(data instanceof ArrayBuffer ? new Uint8Array(data) : null)
+  // Every error is followed by `close`, which is where ends are handled; without a listener some platforms throw.
+  socket.onerror = () => undefined
   socket.onclose = ({ code }) => handlers.closed(code)
   return {
     get bufferedBytes() {
