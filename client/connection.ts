@@ -20,7 +20,7 @@ import { Listeners } from './listeners.ts'
 import { RequestWindow } from './request-window.ts'
 import { errorOfReply } from './server-frame.ts'
 import type { OpenSocket } from './transport.ts'
-import { openGlobalWebSocket } from './transport.ts'
+import { defaultOpenSocket } from './transport.ts'
 
 export interface ConnectionOptions {
   /** The card chain, oldest first. */
@@ -199,7 +199,7 @@ export class Connection {
   }
 
   #newDial(): Dial {
-    const { identity, cards, signer, admission = null, openSocket = openGlobalWebSocket } = this.#options
+    const { identity, cards, signer, admission = null, openSocket = defaultOpenSocket() } = this.#options
     return new Dial({ url: this.#url, identity, cards, signer, admission, openSocket, now: this.#now }, {
       opened: (opening) => this.#opened(opening),
       replied: (reply) => this.#replied(reply),

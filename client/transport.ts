@@ -26,6 +26,18 @@ export interface SocketLike {
 /** Starts to open a WebSocket. Every failure comes through `closed`. */
 export type OpenSocket = (url: string, protocol: string, handlers: SocketHandlers) => SocketLike
 
+let installed: OpenSocket | null = null
+
+/** Installs a platform’s way to open sockets for the whole process: Node’s entry does. */
+export function useOpenSocket(openSocket: OpenSocket): void {
+  installed = openSocket
+}
+
+/** What connections use that are given nothing else. */
+export function defaultOpenSocket(): OpenSocket {
+  return installed ?? openGlobalWebSocket
+}
+
 /** Opens the platform’s global `WebSocket` (browsers, Node ≥ 22). */
 export const openGlobalWebSocket: OpenSocket = (url, protocol, handlers) => {
   const socket = new WebSocket(url, protocol)

@@ -68,6 +68,9 @@ export function bytesUpTo(max: number): z.ZodMiniCustom<Uint8Array, Uint8Array> 
   return z.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length <= max)
 }
 
+/** A byte string whose bound is that of the message it stands in. */
+export const anyBytes: z.ZodMiniCustom<Uint8Array, Uint8Array> = z.custom<Uint8Array>((value) => value instanceof Uint8Array)
+
 /** An unsigned integer of at most 2^53 − 1, or `max`. */
 export function uint(max: number = Number.MAX_SAFE_INTEGER): z.ZodMiniNumber<number> {
   return z.number().check(z.int(), z.nonnegative(), z.maximum(max))

@@ -55,8 +55,10 @@ export const HEADER_BYTES_MAX = 8 * KiB
 export const CHUNK_BYTES = 64 * KiB
 /** Bytes of a body kept in the object’s own row. */
 export const INLINE_BODY_BYTES_MAX = 16 * KiB
-/** Plaintext bytes of one object. */
-export const BODY_BYTES_MAX = 1024 * 1024 * MiB
+/** Bytes of a body’s list of chunk hashes: it travels in one frame. */
+export const HASH_LIST_BYTES_MAX = 4 * MiB
+/** Plaintext bytes of one object: as many chunks as the list has hashes. */
+export const BODY_BYTES_MAX = (HASH_LIST_BYTES_MAX / 32) * CHUNK_BYTES
 /** Bytes of one stored body part. */
 export const BODY_PART_BYTES = MiB
 /** Bytes of a body per frame, so that interactive frames go between. */

@@ -5,7 +5,7 @@
  */
 import { z } from 'zod/mini'
 import { fromBase64Url, toBase64Url } from '../bytes.ts'
-import { bytesOf, codec, context } from '../codec.ts'
+import { HeadSchema, bytesOf, codec, context } from '../codec.ts'
 import { derive } from '../crypto/kdf.ts'
 import type { KemPrivateKey } from '../crypto/kem.ts'
 import { KEMS, kemPrivateKeyFromSeed } from '../crypto/kem.ts'
@@ -16,7 +16,7 @@ import type { Signer } from '../crypto/signature.ts'
 import type { SuiteId } from '../crypto/suites.ts'
 import { SUITES } from '../crypto/suites.ts'
 import { ClavigerError } from '../errors.ts'
-import type { CommitHash, GroupId, IdentityId, InviteId } from '../ids.ts'
+import type { GroupId, IdentityId, InviteId } from '../ids.ts'
 import type { InviteMode, OpOf, Role } from './commit.ts'
 import { inviteIdOf, inviteProofMessage } from './invite-proof.ts'
 
@@ -32,7 +32,7 @@ const TokenSchema = z.strictObject({
   server: z.string().check(z.maxLength(SERVER_HINT_CHARACTERS_MAX)),
   group: bytesOf<GroupId>(32),
   /** The commit that holds the `invite`: a token exists only after its acknowledgement. */
-  commit: bytesOf<CommitHash>(32),
+  at: HeadSchema,
   secret: bytesOf(SECRET_BYTES),
 })
 /** What a token says. */

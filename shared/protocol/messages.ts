@@ -5,7 +5,7 @@
  * docs/PROTOCOL.md says what each method does, who may call it and which errors it gives.
  */
 import { z } from 'zod/mini'
-import { bytesOf, bytesUpTo, HeadSchema, uint } from '../codec.ts'
+import { anyBytes, bytesOf, bytesUpTo, HeadSchema, uint } from '../codec.ts'
 import type { BodyId, GroupId, IdentityId, InviteId, ObjectId, PageId } from '../ids.ts'
 import type { KemKeyId, Signature } from '../crypto/keys.ts'
 import * as limits from '../limits.ts'
@@ -63,7 +63,7 @@ export type ErrorReply = z.infer<typeof ErrorReply>
 /** A seal of one DEK, alone or in a page; `known` names a page the client said it has open. */
 const dekSource = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('loose'), epoch, seal }),
-  z.strictObject({ kind: z.literal('page'), pageId, epoch, entries: z.instanceof(Uint8Array), sealed: z.instanceof(Uint8Array) }),
+  z.strictObject({ kind: z.literal('page'), pageId, epoch, entries: anyBytes, sealed: anyBytes }),
   z.strictObject({ kind: z.literal('known'), pageId }),
 ])
 export type DekSource = z.infer<typeof dekSource>
@@ -71,7 +71,7 @@ export type DekSource = z.infer<typeof dekSource>
 const storedObject = z.strictObject({
   header: headerBytes,
   /** Inline ciphertext of at most 16 KiB of plaintext. */
-  body: z.nullable(z.instanceof(Uint8Array)),
+  body: z.nullable(anyBytes),
   bodyId: z.nullable(bodyId),
   /** Null for tombstones and for DEKs reported lost. */
   dek: z.nullable(dekSource),
@@ -98,8 +98,8 @@ const keyPage = z.strictObject({
   hi: z.nullable(bytesUpTo(16)),
   pageId,
   epoch,
-  entries: z.instanceof(Uint8Array),
-  sealed: z.instanceof(Uint8Array),
+  entries: anyBytes,
+  sealed: anyBytes,
 })
 export type KeyPageRow = z.infer<typeof keyPage>
 
@@ -135,7 +135,7 @@ export const METHODS = {
       z.strictObject({ kind: z.literal('at'), group: groupId, seq: uint() }),
     ]),
     result: z.strictObject({
-      snapshot: z.nullable(z.strictObject({ commit: commitBytes, roster: z.instanceof(Uint8Array), consistency: z.array(bytesOf(32)) })),
+      snapshot: z.nullable(z.strictObject({ commit: commitBytes, roster: anyBytes, consistency: z.array(bytesOf(32)) })),
     }),
   },
   /** The hash of commit `seq` with its RFC 9162 path in the tree over the first `size` commits. */
@@ -153,7 +153,7 @@ export const METHODS = {
   'epoch.read': {
     params: z.strictObject({ group: groupId, epoch, recipient: kemKeyId, downTo: epoch }),
     result: z.strictObject({
-      enc: z.instanceof(Uint8Array),
+      enc: anyBytes,
       wraps: z.array(wrap),
       links: z.array(z.strictObject({ epoch, to: epoch, link: seal })),
     }),
@@ -161,7 +161,7 @@ export const METHODS = {
   /** Others’ wraps, for the audit on a new epoch. */
   'wrap.read': {
     params: z.strictObject({ group: groupId, epoch, recipients: z.array(kemKeyId).check(z.maxLength(512)) }),
-    result: z.strictObject({ enc: z.instanceof(Uint8Array), wraps: z.array(z.array(wrap)) }),
+    result: z.strictObject({ enc: anyBytes, wraps: z.array(z.array(wrap)) }),
   },
   'wrap.request': { params: z.strictObject({ group: groupId, epoch, recipient: kemKeyId }), result: empty },
   'wrap.requests': { params: z.strictObject({ group: groupId }), result: z.strictObject({ epoch, recipients: z.array(kemKeyId) }) },
@@ -175,7 +175,7 @@ export const METHODS = {
     result: z.strictObject({ head: HeadSchema }),
   },
   'join.request': { params: z.strictObject({ group: groupId, request: bytesUpTo(16_384) }), result: empty },
-  'join.requests': { params: z.strictObject({ group: groupId }), result: z.strictObject({ requests: z.array(z.instanceof(Uint8Array)) }) },
+  'join.requests': { params: z.strictObject({ group: groupId }), result: z.strictObject({ requests: z.array(anyBytes) }) },
 
   // Heads
   'head.sign': { params: z.strictObject({ group: groupId, head: bytesUpTo(1024) }), result: empty },
@@ -206,19 +206,21 @@ export const METHODS = {
   'dek.reseal': { params: z.strictObject({ group: groupId, seq: uint(), epoch, object: objectId, generation, seal }), result: empty },
 
   // Bodies
-  'body.begin': { params: z.strictObject({ group: groupId, bodyId, bytes: uint(limits.BODY_BYTES_MAX * 2) }), result: z.strictObject({ partsPresent: z.array(uint()) }) },
+  /** Starts or resumes an upload of unknown length. */
+  'body.begin': { params: z.strictObject({ group: groupId, bodyId }), result: z.strictObject({ partsPresent: z.array(uint()) }) },
   'body.write': {
-    params: z.strictObject({ group: groupId, bodyId, part: uint(), offset: uint(limits.BODY_PART_BYTES), data: bytesUpTo(limits.BODY_FRAME_BYTES) }),
+    /** `last` marks the frame that completes its part; `durable` answers it once the part is stored. */
+    params: z.strictObject({ group: groupId, bodyId, part: uint(), offset: uint(limits.BODY_PART_BYTES), data: bytesUpTo(limits.BODY_FRAME_BYTES), last: z.boolean() }),
     result: z.strictObject({ durable: z.boolean() }),
   },
-  'body.complete': { params: z.strictObject({ group: groupId, bodyId, hashes: z.instanceof(Uint8Array) }), result: empty },
+  'body.complete': { params: z.strictObject({ group: groupId, bodyId, hashes: bytesUpTo(limits.HASH_LIST_BYTES_MAX) }), result: empty },
   'body.read': {
     params: z.strictObject({ group: groupId, bodyId, offset: uint(), bytes: uint(limits.BODY_FRAME_BYTES) }),
-    result: z.strictObject({ data: z.instanceof(Uint8Array) }),
+    result: z.strictObject({ data: anyBytes }),
   },
   'body.hashes': {
     params: z.strictObject({ group: groupId, bodyId, offset: uint(), bytes: uint(limits.BODY_FRAME_BYTES) }),
-    result: z.strictObject({ data: z.instanceof(Uint8Array) }),
+    result: z.strictObject({ data: anyBytes }),
   },
 
   // Key pages
@@ -229,7 +231,7 @@ export const METHODS = {
       pages: z.array(keyPage),
       loose: z.array(looseDek),
       /** Entries of these pages that nothing needs any more: packed (object, generation) pairs of 20 bytes. */
-      dead: z.instanceof(Uint8Array),
+      dead: anyBytes,
       next: z.nullable(bytesUpTo(16)),
     }),
   },
@@ -239,7 +241,7 @@ export const METHODS = {
       epoch,
       replaced: z.array(z.strictObject({ lo: bytesUpTo(16), pageId })).check(z.minLength(1), z.maxLength(limits.RANGE_PAGES_MAX)),
       /** Packed (object, generation) pairs of 20 bytes: loose seals that the new pages take in. */
-      absorbed: z.instanceof(Uint8Array),
+      absorbed: anyBytes,
       pages: z.array(keyPage).check(z.minLength(1), z.maxLength(limits.RANGE_PAGES_MAX * 8)),
     }),
     result: progress,
@@ -286,7 +288,7 @@ export const Event = z.discriminatedUnion('type', [
   feedEvent,
   z.strictObject({ type: z.literal('progress'), group: groupId, progress }),
   z.strictObject({ type: z.literal('wrap-requested'), group: groupId, epoch, recipient: kemKeyId }),
-  z.strictObject({ type: z.literal('join-requested'), group: groupId, request: z.instanceof(Uint8Array) }),
+  z.strictObject({ type: z.literal('join-requested'), group: groupId, request: anyBytes }),
   z.strictObject({ type: z.literal('signed-head'), group: groupId, head: bytesUpTo(1024) }),
   z.strictObject({ type: z.literal('unopenable'), group: groupId, deks: z.array(z.strictObject({ object: objectId, generation })) }),
   /** This session may no longer follow the group. */

@@ -1,0 +1,239 @@
+/**
+ * The client’s copy of a group’s log: judges every commit, remembers every head it accepted, never goes back.
+ *
+ * A client that missed much may take a snapshot ahead, signed by an admin it already trusts; until the skipped commits have
+ * been folded in the background it is not `verified` and must not change the roster.
+ */
+import { verifyChecks } from '../shared/group/card.ts'
+import type { Commit } from '../shared/group/commit.ts'
+import { decodeCommit } from '../shared/group/commit.ts'
+import type { Fold, GroupState } from '../shared/group/fold.ts'
+import { foldCommit } from '../shared/group/fold.ts'
+import { historyRoot, verifyInclusion } from '../shared/group/history.ts'
+import { sameBytes } from '../shared/group/roster.ts'
+import { openSnapshotAhead } from '../shared/group/snapshot.ts'
+import { ClavigerError, hasCode } from '../shared/errors.ts'
+import type { CommitHash, Head } from '../shared/ids.ts'
+import { asCommitHash } from '../shared/ids.ts'
+import { SNAPSHOT_JUMP_COMMITS } from '../shared/limits.ts'
+import type { GroupContext } from './group-context.ts'
+import { Serial } from './serial.ts'
+
+/** One or more commits were accepted. */
+export interface Advance {
+  readonly before: GroupState
+  /** Empty when the state came from a snapshot. */
+  readonly folds: readonly Fold[]
+  readonly state: GroupState
+}
+
+/** Parts that a log is opened with. */
+export interface OpenedLog {
+  readonly state: GroupState
+  readonly heads: Map<number, CommitHash>
+  /** The state to verify from, if the current one came from a snapshot ahead. */
+  readonly verified: GroupState | null
+}
+
+/** A group’s log, from the head in the store onwards. */
+export class GroupLog {
+  readonly #context: GroupContext
+  readonly #serial = new Serial()
+  readonly #heads: Map<number, CommitHash>
+  readonly #onAdvance: (advance: Advance) => Promise<void>
+  #state: GroupState
+  #unverifiedFrom: GroupState | null
+  #stopped: ClavigerError | null = null
+
+  constructor(context: GroupContext, opened: OpenedLog, onAdvance: (advance: Advance) => Promise<void>) {
+    this.#context = context
+    this.#state = opened.state
+    this.#heads = opened.heads
+    this.#unverifiedFrom = opened.verified
+    this.#onAdvance = onAdvance
+  }
+
+  /** The accepted head and roster. */
+  get state(): GroupState {
+    return this.#state
+  }
+
+  /** Whether every commit up to the head has been folded by this client or by a snapshot it trusted before. */
+  get isVerified(): boolean {
+    return this.#unverifiedFrom === null
+  }
+
+  /** @throws ClavigerError `group_stopped` after a fork or a rollback. */
+  assertRunning(): void {
+    if (this.#stopped !== null) throw new ClavigerError('group_stopped', undefined, { cause: this.#stopped, data: this.#stopped.data })
+  }
+
+  /** Fetches and folds whatever the server has beyond the accepted head. */
+  sync(): Promise<void> {
+    return this.#serial.run(async () => {
+      this.assertRunning()
+      await this.#catchUp()
+    })
+  }
+
+  /** Takes one commit that came by itself; known ones are compared, gaps are fetched. */
+  receive(bytes: Uint8Array): Promise<void> {
+    return this.#serial.run(async () => {
+      this.assertRunning()
+      const commit = decodeCommit(bytes)
+      if (commit.payload.seq <= this.#state.head.seq) this.#assertKnown(commit)
+      else if (commit.payload.seq === this.#state.head.seq + 1) await this.#fold([bytes])
+      else await this.#catchUp()
+    })
+  }
+
+  /**
+   * Checks that a head named by a signed item is in this history.
+   *
+   * @throws ClavigerError `bad_head`: the item is refused; other items and the group are not affected.
+   */
+  async assertContains(head: Head): Promise<void> {
+    const known = this.#heads.get(head.seq) ?? (await this.#fetchHash(head.seq))
+    if (known === null || !sameBytes(known, head.hash)) throw new ClavigerError('bad_head', undefined, { data: { seq: head.seq } })
+  }
+
+  /** Folds what a snapshot ahead has skipped. @throws ClavigerError `fork`: the group is stopped. */
+  async verifySkipped(): Promise<void> {
+    while (this.#unverifiedFrom !== null) await this.#serial.run(() => this.#verifyPage())
+  }
+
+  // ——— Catching up ———
+
+  async #catchUp(): Promise<void> {
+    for (;;) {
+      const { commits, head } = await this.#read(this.#state.head.seq + 1)
+      this.#assertNotBehind(head)
+      if (commits.length === 0) return
+      const missed = head.seq - this.#state.head.seq
+      if (missed <= SNAPSHOT_JUMP_COMMITS || !this.isVerified || !(await this.#jump())) await this.#fold(commits)
+    }
+  }
+
+  #read(from: number): Promise<{ commits: Uint8Array[]; head: Head }> {
+    return this.#context.connection.request('log.read', { group: this.#context.group, from })
+  }
+
+  #assertNotBehind(head: Head): void {
+    const accepted = this.#heads.get(head.seq)
+    const data = { accepted: this.#state.head, offered: head }
+    if (head.seq < this.#state.head.seq) throw this.#stop(new ClavigerError('rollback', undefined, { data }))
+    if (accepted !== undefined && !sameBytes(accepted, head.hash)) throw this.#stop(new ClavigerError('fork', undefined, { data }))
+  }
+
+  /** Takes a snapshot ahead of the accepted head, if the server has one that a trusted admin signed. */
+  async #jump(): Promise<boolean> {
+    const { group, connection, counters } = this.#context
+    const { snapshot } = await connection.request('log.snapshot', { kind: 'ahead', group, after: this.#state.head.seq })
+    if (snapshot === null) return false
+    const before = this.#state
+    try {
+      const state = await openSnapshotAhead(before, snapshot)
+      if (state.head.seq <= before.head.seq) return false
+      this.#unverifiedFrom = before
+      counters.snapshotsTaken += 1
+      await this.#adopt({ before, folds: [], state })
+      return true
+    } catch (error) {
+      // A bad snapshot proves nothing about the log: the commits themselves will be judged.
+      if (!(error instanceof ClavigerError)) throw error
+      this.#context.emit({ type: 'bad-item', signer: null, error })
+      return false
+    }
+  }
+
+  /** Folds commits in a row and checks all their signatures together; what holds before a bad one is kept. */
+  async #fold(commits: readonly Uint8Array[]): Promise<void> {
+    const before = this.#state
+    const folds: Fold[] = []
+    let failure: unknown = null
+    try {
+      for (const bytes of commits) folds.push(this.#foldOne(folds.at(-1)?.state ?? before, bytes))
+    } catch (error) {
+      failure = error
+    }
+    await verifyChecks(folds.flatMap((fold) => fold.checks))
+    this.#context.counters.commitsFolded += folds.length
+    const last = folds.at(-1)
+    if (last !== undefined) await this.#adopt({ before, folds, state: last.state })
+    if (failure !== null) throw failure
+  }
+
+  #foldOne(state: GroupState, bytes: Uint8Array): Fold {
+    const commit = decodeCommit(bytes)
+    const isNext = commit.payload.seq === state.head.seq + 1
+    if (isNext && commit.payload.parent !== null && !sameBytes(commit.payload.parent, state.head.hash)) {
+      throw this.#stop(new ClavigerError('fork', undefined, { data: { accepted: state.head, offered: bytes } }))
+    }
+    return foldCommit(state, commit)
+  }
+
+  #assertKnown(commit: Commit): void {
+    const known = this.#heads.get(commit.payload.seq)
+    if (known === undefined || sameBytes(known, commit.hash)) return
+    throw this.#stop(new ClavigerError('fork', undefined, { data: { accepted: { seq: commit.payload.seq, hash: known }, offered: commit.bytes } }))
+  }
+
+  async #adopt(advance: Advance): Promise<void> {
+    const heads = advance.folds.length > 0 ? advance.folds.map(({ state }) => state.head) : [advance.state.head]
+    await this.#context.store.saveState(advance.state, heads, this.#unverifiedFrom)
+    this.#state = advance.state
+    for (const { seq, hash } of heads) this.#heads.set(seq, hash)
+    await this.#onAdvance(advance)
+  }
+
+  // ——— Verifying what was skipped ———
+
+  async #verifyPage(): Promise<void> {
+    const from = this.#unverifiedFrom
+    if (from === null) return
+    const { commits } = await this.#read(from.head.seq + 1)
+    const { state, heads } = await this.#replay(from, commits)
+    for (const { seq, hash } of heads) this.#heads.set(seq, hash)
+    this.#unverifiedFrom = state.head.seq >= this.#state.head.seq ? null : state
+    await this.#context.store.saveState(this.#state, heads, this.#unverifiedFrom)
+    if (this.#unverifiedFrom === null) this.#context.emit({ type: 'verified' })
+  }
+
+  /** Folds one page of the skipped part; any disagreement with what has been accepted stops the group. */
+  async #replay(from: GroupState, commits: readonly Uint8Array[]): Promise<{ state: GroupState; heads: Head[] }> {
+    const heads: Head[] = []
+    let state = from
+    try {
+      for (const bytes of commits) {
+        const fold = foldCommit(state, decodeCommit(bytes))
+        await verifyChecks(fold.checks)
+        this.#assertKnown(fold.commit)
+        state = fold.state
+        heads.push(state.head)
+        if (state.head.seq >= this.#state.head.seq) break
+      }
+    } catch (error) {
+      if (hasCode(error, 'fork')) throw error
+      throw this.#stop(new ClavigerError('fork', 'the skipped part of the log does not lead to the snapshot', { cause: error }))
+    }
+    if (heads.length === 0) throw this.#stop(new ClavigerError('fork', 'the skipped part of the log is withheld'))
+    return { state, heads }
+  }
+
+  async #fetchHash(seq: number): Promise<CommitHash | null> {
+    const { head, roster } = this.#state
+    const size = roster.history.size
+    if (seq > head.seq || seq >= size) return null
+    const { hash, path } = await this.#context.connection.request('log.inclusion', { group: this.#context.group, seq, size })
+    if (!verifyInclusion({ commitHash: hash, index: seq, size, root: historyRoot(roster.history) }, path)) return null
+    const known = asCommitHash(hash)
+    this.#heads.set(seq, known)
+    return known
+  }
+
+  #stop(error: ClavigerError): ClavigerError {
+    this.#stopped ??= error
+    this.#context.emit({ type: 'ended', error })
+    return error
+  }
+}

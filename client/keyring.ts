@@ -1,0 +1,168 @@
+/**
+ * The epoch secrets a client holds: its own wrap of the current epoch, and older ones through links.
+ *
+ * Every secret is compared with the commitment in the verified roster before it is used for anything.
+ */
+import type { EpochSecret } from '../shared/crypto/keys.ts'
+import { kemKeyId } from '../shared/crypto/keys.ts'
+import { equalBytes, wipe } from '../shared/bytes.ts'
+import { ClavigerError, hasCode } from '../shared/errors.ts'
+import type { EpochContext } from '../shared/group/epoch.ts'
+import { assertEpochSecret, depositKeyPair, openLink, unwrapEpochSecret } from '../shared/group/epoch.ts'
+import type { Roster } from '../shared/group/roster.ts'
+import { currentEpoch, findEpoch } from '../shared/group/roster.ts'
+import type { EpochSealKeys } from '../shared/objects/dek.ts'
+import { epochSealKeys } from '../shared/objects/dek.ts'
+import type { GroupContext } from './group-context.ts'
+
+/** What a wrap or a commitment of `epoch` is bound to. */
+export function epochContext(group: GroupContext['group'], roster: Roster, epoch: number): EpochContext {
+  const entry = findEpoch(roster, epoch)
+  if (entry === null) throw new ClavigerError(epoch <= roster.retiredThrough ? 'epoch_retired' : 'epoch_unavailable', undefined, { data: { epoch } })
+  return { suite: roster.suite, group, epoch, seq: entry.seq, parent: entry.parent, commitment: entry.commitment }
+}
+
+/** One group’s secrets. */
+export class Keyring {
+  readonly #context: GroupContext
+  readonly #roster: () => Roster
+  readonly #secrets: Map<number, EpochSecret>
+  readonly #sealKeys = new Map<number, EpochSealKeys>()
+  readonly #opening = new Map<number, Promise<EpochSecret>>()
+
+  constructor(context: GroupContext, roster: () => Roster, secrets: Map<number, EpochSecret>) {
+    this.#context = context
+    this.#roster = roster
+    this.#secrets = secrets
+  }
+
+  /** Whether the secret is at hand, without asking anybody. */
+  holds(epoch: number): boolean {
+    return this.#secrets.has(epoch)
+  }
+
+  /** The newest epoch whose secret is at hand; null if none is. */
+  newestHeld(): number | null {
+    return this.#secrets.size === 0 ? null : Math.max(...this.#secrets.keys())
+  }
+
+  /**
+   * The secret of an epoch that is not retired, opened by one’s wrap or by links if need be.
+   *
+   * @throws ClavigerError `wrap_invalid`, `epoch_unavailable`, `epoch_retired`.
+   */
+  async secretOf(epoch: number): Promise<EpochSecret> {
+    const held = this.#secrets.get(epoch)
+    if (held !== undefined) return held
+    const known = this.#opening.get(epoch)
+    if (known !== undefined) return known
+    const opening = this.#open(epoch).finally(() => this.#opening.delete(epoch))
+    this.#opening.set(epoch, opening)
+    return opening
+  }
+
+  /** The keys an epoch seals DEKs and pages with. */
+  async sealKeysOf(epoch: number): Promise<EpochSealKeys> {
+    const known = this.#sealKeys.get(epoch)
+    if (known !== undefined) return known
+    const keys = epochSealKeys(await this.secretOf(epoch), { group: this.#context.group, epoch })
+    this.#sealKeys.set(epoch, keys)
+    return keys
+  }
+
+  /** Takes a secret that this client made or got through an invite; the caller has checked it. */
+  async add(epoch: number, secret: EpochSecret): Promise<void> {
+    this.#secrets.set(epoch, secret)
+    await this.#context.store.saveSecrets(new Map([[epoch, secret]]))
+  }
+
+  /** Erases the secrets of retired epochs. */
+  async eraseThrough(epoch: number): Promise<void> {
+    const retired = [...this.#secrets.keys()].filter((held) => held <= epoch)
+    for (const old of retired) {
+      const secret = this.#secrets.get(old)
+      if (secret !== undefined) wipe(secret)
+      this.#secrets.delete(old)
+      this.#sealKeys.delete(old)
+    }
+    if (retired.length > 0) await this.#context.store.saveSecrets(new Map(retired.map((old) => [old, null])))
+  }
+
+  async #open(epoch: number): Promise<EpochSecret> {
+    const roster = this.#roster()
+    const at = epochContext(this.#context.group, roster, epoch)
+    if (epoch === roster.epoch) return this.#openWrap(at)
+    if (![...this.#secrets.keys()].some((held) => held > epoch)) await this.secretOf(roster.epoch)
+    await this.#followLinks(epoch)
+    const opened = this.#secrets.get(epoch)
+    if (opened === undefined) throw new ClavigerError('epoch_unavailable', undefined, { data: { epoch } })
+    return opened
+  }
+
+  /** Tries every wrap that was offered for this client; the commitment decides which is good. */
+  async #openWrap(at: EpochContext): Promise<EpochSecret> {
+    const { connection, group, identity, counters } = this.#context
+    const recipient = kemKeyId(identity.kem.publicKey)
+    const { enc, wraps } = await connection.request('epoch.read', { group, epoch: at.epoch, recipient, downTo: at.epoch })
+    for (const wrap of wraps) {
+      try {
+        const secret = await unwrapEpochSecret(identity.kem, at, { enc, wrap })
+        counters.wrapsOpened += 1
+        await this.#assertDepositKey(secret, at)
+        await this.add(at.epoch, secret)
+        return secret
+      } catch (error) {
+        if (!hasCode(error, 'wrap_invalid')) throw error
+      }
+    }
+    await connection.request('wrap.request', { group, epoch: at.epoch, recipient })
+    throw new ClavigerError('wrap_invalid', undefined, { data: { epoch: at.epoch } })
+  }
+
+  /** A deposit key that is not derived from the secret would let its maker read what others deposit. */
+  async #assertDepositKey(secret: EpochSecret, at: EpochContext): Promise<void> {
+    const { publicKey } = await depositKeyPair(secret, at)
+    const claimed = findEpoch(this.#roster(), at.epoch)?.depositKey
+    if (claimed !== undefined && equalBytes(publicKey, claimed)) return
+    const error = new ClavigerError('rekey_invalid', undefined, { data: { epoch: at.epoch } })
+    this.#context.emit({ type: 'bad-item', signer: null, error })
+  }
+
+  /** Opens links downwards until `epoch` is held or nothing more opens. */
+  async #followLinks(epoch: number): Promise<void> {
+    const { connection, group, identity } = this.#context
+    const from = Math.min(...[...this.#secrets.keys()].filter((held) => held > epoch))
+    const recipient = kemKeyId(identity.kem.publicKey)
+    const { links } = await connection.request('epoch.read', { group, epoch: from, recipient, downTo: epoch })
+    const newestFirst = links.toSorted((left, right) => right.epoch - left.epoch)
+    const opened = new Map<number, EpochSecret>()
+    for (const { epoch: newer, to, link } of newestFirst) {
+      const secret = this.#secrets.get(newer) ?? opened.get(newer)
+      if (secret === undefined || opened.has(to) || this.#secrets.has(to)) continue
+      const older = this.#tryLink(secret, link, { newer, to })
+      if (older !== null) opened.set(to, older)
+    }
+    for (const [older, secret] of opened) this.#secrets.set(older, secret)
+    if (opened.size > 0) await this.#context.store.saveSecrets(opened)
+  }
+
+  /** Null for a link that does not open to what the roster committed to: several may be offered. */
+  #tryLink(secret: EpochSecret, link: Uint8Array, { newer, to }: { newer: number; to: number }): EpochSecret | null {
+    const entry = findEpoch(this.#roster(), to)
+    if (entry === null) return null
+    try {
+      const older = openLink(secret, link, { group: this.#context.group, epoch: newer, to })
+      assertEpochSecret(older, entry)
+      this.#context.counters.linksOpened += 1
+      return older
+    } catch (error) {
+      if (!hasCode(error, 'decryption_failed', 'wrap_invalid')) throw error
+      return null
+    }
+  }
+
+  /** The roster’s current epoch number. */
+  get currentEpoch(): number {
+    return currentEpoch(this.#roster()).epoch
+  }
+}

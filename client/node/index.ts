@@ -1,0 +1,35 @@
+/** The client SDK for Node: native crypto, the `ws` WebSocket, and a store in a file. */
+import { useNodePublicCrypto } from '../../platform/node/index.ts'
+import { useNodeSecretCrypto } from '../../platform/node/secret.ts'
+import { useOpenSocket } from '../transport.ts'
+import { openNodeWebSocket } from './web-socket.ts'
+
+useNodePublicCrypto()
+useNodeSecretCrypto()
+useOpenSocket(openNodeWebSocket)
+
+export { FileStore } from './file-store.ts'
+export { Claviger, ClavigerError, ERRORS, Group, GroupObject, Identity, MemoryStore, asGroupId, asIdentityId, asObjectId, hasCode, idKey } from '../index.ts'
+export type {
+  BodySource,
+  ClavigerOptions,
+  ErrorCode,
+  GroupChange,
+  GroupEpoch,
+  GroupId,
+  GroupInvite,
+  GroupMember,
+  IdentityId,
+  InviteId,
+  InviteRequest,
+  ObjectId,
+  PutManyItem,
+  PutOptions,
+  PutReceipt,
+  RemovalReceipt,
+  RemoveOptions,
+  RewrapOutcome,
+  Role,
+  Store,
+  StoreBatch,
+} from '../index.ts'

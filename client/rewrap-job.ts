@@ -1,0 +1,291 @@
+/**
+ * The rewrap job of an admin’s client: moves every DEK from under old epochs to pages under the current one, reads
+ * everything back, and retires the old epochs. At an unchanged epoch the same pass is compaction.
+ *
+ * Ranges are independent and idempotent: after a crash, or a second removal in mid-job, any admin simply runs it again.
+ */
+import { equalBytes, toHex } from '../shared/bytes.ts'
+import { randomBytes, sha256 } from '../shared/crypto/public-crypto.ts'
+import { ClavigerError, hasCode } from '../shared/errors.ts'
+import { asPageId, OBJECT_ID_BYTES } from '../shared/ids.ts'
+import { BATCH_ITEMS_MAX, RANGE_PAGES_MAX } from '../shared/limits.ts'
+
+import { checkDek, openDek } from '../shared/objects/dek.ts'
+import { decodeEnvelope } from '../shared/objects/header.ts'
+import { decodeEntries, decodePairs, ENTRY_BYTES } from '../shared/objects/page.ts'
+import { areWithin } from '../shared/objects/page-range.ts'
+import { dekAt, openPage } from '../shared/objects/page-seal.ts'
+import type { RangeDek, RangePage } from '../shared/objects/rewrap.ts'
+import { planRange } from '../shared/objects/rewrap.ts'
+import type { KeyPageRow, LooseDekRow, Result } from '../shared/protocol/messages.ts'
+import type { Committer } from './committer.ts'
+import type { GroupContext } from './group-context.ts'
+import type { GroupLog } from './group-log.ts'
+import type { Keyring } from './keyring.ts'
+import type { ObjectIndex } from './object-index.ts'
+
+/** 50 pages: 12 800 DEKs, 1 MB. */
+const PAGES_PER_RANGE = 50
+/** Times a job starts over because others were faster. */
+const PASSES_MAX = 32
+
+type Range = Result<'pages.range'>
+type DekPair = { readonly object: LooseDekRow['object']; readonly generation: number }
+
+/** What a job did. */
+export interface RewrapOutcome {
+  readonly epoch: number
+  /** DEKs that this client moved or took in. */
+  readonly rewrapped: number
+  /** The newest retired epoch afterwards, −1 if none. */
+  readonly retiredThrough: number
+  /** DEKs that opened for nobody or came too late; listed, not kept. */
+  readonly unopenable: number
+}
+
+export interface RewrapParts {
+  readonly context: GroupContext
+  readonly log: GroupLog
+  readonly keyring: Keyring
+  readonly index: ObjectIndex
+  readonly committer: Committer
+}
+
+/** One group’s rewrap job; at most one runs at a time. */
+export class RewrapJob {
+  readonly #parts: RewrapParts
+  /** Hash of each page this client sealed, by page id: compared when reading back. */
+  readonly #sealed = new Map<string, Uint8Array>()
+  #running: Promise<RewrapOutcome> | null = null
+  #rewrapped = 0
+  #unopenable = 0
+
+  constructor(parts: RewrapParts) {
+    this.#parts = parts
+  }
+
+  /** Runs until nothing is sealed under an old epoch and the old epochs are retired; joins a run under way. */
+  run(): Promise<RewrapOutcome> {
+    this.#running ??= this.#runToEnd().finally(() => {
+      this.#running = null
+    })
+    return this.#running
+  }
+
+  /** Takes loose DEKs into pages and drops dead ones, at the current epoch. */
+  async compact(): Promise<number> {
+    const before = this.#rewrapped
+    await this.#pass(this.#parts.log.state.roster.epoch, true)
+    return this.#rewrapped - before
+  }
+
+  async #runToEnd(): Promise<RewrapOutcome> {
+    const [rewrapped, unopenable] = [this.#rewrapped, this.#unopenable]
+    for (let pass = 0; pass < PASSES_MAX; pass += 1) {
+      const { epoch } = this.#parts.log.state.roster
+      try {
+        if (await this.#moveTo(epoch)) {
+          const { roster } = this.#parts.log.state
+          return { epoch, rewrapped: this.#rewrapped - rewrapped, unopenable: this.#unopenable - unopenable, retiredThrough: roster.retiredThrough }
+        }
+      } catch (error) {
+        if (!hasCode(error, 'stale_epoch', 'stale_head', 'not_retirable', 'page_conflict', 'disconnected', 'timeout', 'server_unavailable')) throw error
+        await this.#parts.context.connection.whenOpen()
+        await this.#parts.log.sync()
+      }
+    }
+    throw new ClavigerError('gave_up')
+  }
+
+  /** One pass to `epoch`, reading back and retiring; false if something is left to do. */
+  async #moveTo(epoch: number): Promise<boolean> {
+    const { context, log } = this.#parts
+    await context.connection.request('rewrap.start', { group: context.group, epoch })
+    await this.#pass(epoch, false)
+    const status = await context.connection.request('rewrap.status', { group: context.group })
+    if (status.epoch !== epoch || status.oldPages > 0 || status.oldLoose > 0) {
+      await log.sync()
+      return false
+    }
+    await this.#readBack(epoch)
+    await this.#retire(epoch - 1)
+    return true
+  }
+
+  async #pass(epoch: number, isCompaction: boolean): Promise<void> {
+    const { context } = this.#parts
+    for (let lo: Uint8Array | null = new Uint8Array(0); lo !== null; ) {
+      const range: Range = await context.connection.request('pages.range', { group: context.group, lo, pages: PAGES_PER_RANGE })
+      if (range.epoch !== epoch) throw new ClavigerError('stale_epoch')
+      for (const run of runsOf(range, { epoch, isCompaction })) await this.#replace(epoch, run, range)
+      lo = range.next
+    }
+  }
+
+  /** Replaces one contiguous run of pages. */
+  async #replace(epoch: number, run: PageRun, range: Range): Promise<void> {
+    const { context, keyring } = this.#parts
+    const { dead } = range
+    const refused: DekPair[] = []
+    const pages = await this.#openPages(run.pages)
+    const loose = await this.#openLoose(run.loose, refused)
+    const keys = await keyring.sealKeysOf(epoch)
+    const plan = planRange({ keys, pages, loose, dead, newPageId: () => asPageId(randomBytes(OBJECT_ID_BYTES)) })
+    await this.#report(epoch, [...refused, ...decodePairs(plan.unopenable)])
+    const wanted = { group: context.group, epoch, replaced: [...plan.replaced], absorbed: plan.absorbed, pages: [...plan.pages] }
+    const progress = await context.connection.request('pages.replace', wanted)
+    for (const page of plan.pages) this.#sealed.set(toHex(page.pageId), pageHash(page))
+    this.#rewrapped += plan.pages.reduce((sum, page) => sum + countOf(page.entries), 0)
+    context.emit({ type: 'rewrap-progress', ...progress })
+  }
+
+  async #openPages(rows: readonly KeyPageRow[]): Promise<RangePage[]> {
+    const opened: RangePage[] = []
+    for (const row of rows) opened.push({ ...row, deks: await this.#tryPage(row) })
+    return opened
+  }
+
+  /** Null for a page that does not open: its DEKs are listed, so that one bad seal does not block retiring for ever. */
+  async #tryPage(row: KeyPageRow): Promise<Uint8Array | null> {
+    if (row.entries.length === 0) return new Uint8Array(0)
+    try {
+      return openPage(await this.#parts.keyring.sealKeysOf(row.epoch), row).deks
+    } catch (error) {
+      if (!hasCode(error, 'decryption_failed', 'malformed')) throw error
+      return null
+    }
+  }
+
+  /** Opens loose DEKs whose header this client vouches for; the others go to `refused`. */
+  async #openLoose(rows: readonly LooseDekRow[], refused: DekPair[]): Promise<RangeDek[]> {
+    await this.#learn(rows)
+    const opened: RangeDek[] = []
+    for (const row of rows) {
+      const dek = await this.#tryLoose(row)
+      if (dek === null) refused.push({ object: row.object, generation: row.generation })
+      else opened.push(dek)
+    }
+    return opened
+  }
+
+  async #tryLoose({ object, generation, epoch, seal }: LooseDekRow): Promise<RangeDek | null> {
+    const known = this.#parts.index.get(object)
+    // A version by a since-removed author that turned up after the removal may be backdated: listed, not vouched for.
+    if (known === null || known.version < generation || known.isLate) return null
+    try {
+      const dek = openDek(await this.#parts.keyring.sealKeysOf(epoch), { object, generation }, seal)
+      return { object, generation, headerHash: known.hash, dek }
+    } catch (error) {
+      if (!hasCode(error, 'decryption_failed')) throw error
+      return null
+    }
+  }
+
+  /** Fetches and judges the headers of objects this client has not seen in that version. */
+  async #learn(rows: readonly LooseDekRow[]): Promise<void> {
+    const { context, index } = this.#parts
+    const unknown = rows.filter(({ object, generation }) => (index.get(object)?.version ?? 0) < generation).map(({ object }) => object)
+    for (let from = 0; from < unknown.length; from += BATCH_ITEMS_MAX) {
+      const objects = unknown.slice(from, from + BATCH_ITEMS_MAX)
+      const { headers } = await context.connection.request('object.headers', { group: context.group, objects })
+      for (const header of headers) if (header !== null) await this.#learnOne(header)
+    }
+  }
+
+  async #learnOne(header: Uint8Array): Promise<void> {
+    try {
+      await this.#parts.index.accept(header)
+    } catch (error) {
+      if (!(error instanceof ClavigerError)) throw error
+      this.#parts.context.emit({ type: 'bad-item', signer: null, error })
+    }
+  }
+
+  async #report(epoch: number, deks: readonly DekPair[]): Promise<void> {
+    const { context } = this.#parts
+    this.#unopenable += deks.length
+    for (let from = 0; from < deks.length; from += BATCH_ITEMS_MAX) {
+      await context.connection.request('dek.report', { group: context.group, epoch, deks: deks.slice(from, from + BATCH_ITEMS_MAX) })
+    }
+  }
+
+  /** Reads every page back: what this client sealed must be the same bytes, what others sealed must hold the right DEKs. */
+  async #readBack(epoch: number): Promise<void> {
+    const { context } = this.#parts
+    for (let lo: Uint8Array | null = new Uint8Array(0); lo !== null; ) {
+      const range: Range = await context.connection.request('pages.range', { group: context.group, lo, pages: RANGE_PAGES_MAX })
+      for (const page of range.pages) if (page.entries.length > 0) await this.#checkPage(epoch, page)
+      lo = range.next
+    }
+  }
+
+  async #checkPage(epoch: number, page: KeyPageRow): Promise<void> {
+    if (page.epoch !== epoch) throw new ClavigerError('stale_epoch')
+    const sealed = this.#sealed.get(toHex(page.pageId))
+    if (sealed === undefined) return this.#checkForeignPage(page)
+    if (!equalBytes(sealed, pageHash(page))) throw new ClavigerError('page_invalid', 'a page is not stored as it was sealed')
+  }
+
+  /** Another admin’s page: each DEK is compared with the commitment its author signed. */
+  async #checkForeignPage(row: KeyPageRow): Promise<void> {
+    const { context, keyring, index } = this.#parts
+    const page = openPage(await keyring.sealKeysOf(row.epoch), row)
+    const entries = decodeEntries(row.entries)
+    const { headers } = await context.connection.request('object.headers', { group: context.group, objects: entries.map(({ object }) => object) })
+    for (const [position, entry] of entries.entries()) {
+      const header = headers[position] ?? null
+      const signed = header === null ? null : decodeEnvelope(header)
+      if (signed === null || signed.header.generation !== entry.generation) continue
+      await index.accept(signed.bytes)
+      if (!equalBytes(signed.hash, entry.headerHash)) throw new ClavigerError('page_invalid')
+      checkDek(dekAt(page, position), signed.header)
+    }
+    this.#sealed.set(toHex(row.pageId), pageHash(row))
+  }
+
+  async #retire(through: number): Promise<void> {
+    await this.#parts.committer.commit(({ roster }) =>
+      roster.retiredThrough >= through ? null : { ops: [{ type: 'retire-epoch', through }], rekey: false },
+    )
+  }
+}
+
+/** Pages in a row that all need work, with the loose DEKs of their span. */
+interface PageRun {
+  readonly pages: KeyPageRow[]
+  readonly loose: LooseDekRow[]
+}
+
+/** The runs of a range that need work: old pages, pages with loose DEKs in their span, and when compacting those with dead ones. */
+function runsOf(range: Range, { epoch, isCompaction }: { epoch: number; isCompaction: boolean }): PageRun[] {
+  const runs: PageRun[] = []
+  let isOpen = false
+  for (const page of range.pages) {
+    const loose = range.loose.filter(({ object }) => isWithin(object, page))
+    const isOld = page.epoch < epoch && page.entries.length > 0
+    const needsWork = isOld || loose.length > 0 || (isCompaction && hasDead(page, range.dead))
+    if (needsWork && !isOpen) runs.push({ pages: [], loose: [] })
+    isOpen = needsWork
+    const run = runs.at(-1)
+    if (!needsWork || run === undefined) continue
+    run.pages.push(page)
+    run.loose.push(...loose)
+  }
+  return runs
+}
+
+function isWithin(object: Uint8Array, { lo, hi }: KeyPageRow): boolean {
+  return areWithin(object, { lo, hi }, OBJECT_ID_BYTES)
+}
+
+function hasDead({ lo, hi }: KeyPageRow, dead: Uint8Array): boolean {
+  return decodePairs(dead).some(({ object }) => areWithin(object, { lo, hi }, OBJECT_ID_BYTES))
+}
+
+function pageHash({ entries, sealed }: Pick<KeyPageRow, 'entries' | 'sealed'>): Uint8Array {
+  return sha256(entries, sealed)
+}
+
+function countOf(entries: Uint8Array): number {
+  return entries.length / ENTRY_BYTES
+}
