@@ -45,7 +45,7 @@ export async function setup(project: TestProject): Promise<void> {
   await initialise({ ...cluster, password, passwordFile: join(directory, 'password'), unsafeWithoutSync: true })
   running = { directory, server: startServer(cluster) }
   await untilReady(dataDirectory)
-  const url = `postgres://${DATABASE_USER}:${password}@${encodeURIComponent(directory)}/postgres`
+  const url = `postgres://${DATABASE_USER}:${password}@${encodeURIComponent(directory)}:5432/postgres?sslmode=disable`
   await makeTemplate(url)
   project.provide('postgresUrl', url)
 }

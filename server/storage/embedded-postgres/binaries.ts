@@ -5,10 +5,11 @@
  * managers more and more refuse to run those; what is missing is made here, or beside the data if the package
  * directory is not ours to write to.
  */
+import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access, lstat, mkdir, open, readFile, symlink } from 'node:fs/promises'
+import { access, lstat, mkdir, open, readFile, readlink, rename, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { basename, dirname, join, relative } from 'node:path'
+import { basename, delimiter, dirname, join, relative } from 'node:path'
 import { ClavigerError } from '../../../shared/errors.ts'
 
 export interface PostgresBinaries {
@@ -16,8 +17,6 @@ export interface PostgresBinaries {
   readonly root: string
   /** Version as the package has it, `18.4`. */
   readonly version: string
-  /** What `PG_VERSION` in a data directory must say, `18`. */
-  readonly major: string
   /** Directory of library links made elsewhere, for the loader’s search path. */
   readonly linkDirectory: string | null
 }
@@ -40,7 +39,7 @@ export async function locateBinaries(): Promise<PostgresBinaries> {
   }
   const packageRoot = locatePackage()
   const version = await readVersion(packageRoot)
-  return { root: join(packageRoot, 'native'), version, major: version.split('.')[0] ?? version, linkDirectory: null }
+  return { root: join(packageRoot, 'native'), version, linkDirectory: null }
 }
 
 /**
@@ -69,7 +68,9 @@ export function programPath(binaries: PostgresBinaries, program: 'initdb' | 'pg_
 export function programEnvironment(binaries: PostgresBinaries): NodeJS.ProcessEnv {
   const own = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|DATABASE_URL|CLAVIGER_)/.test(name))
   const search = process.platform === 'darwin' ? 'DYLD_LIBRARY_PATH' : 'LD_LIBRARY_PATH'
-  return { ...Object.fromEntries(own), LC_ALL: 'C', ...(binaries.linkDirectory === null ? {} : { [search]: binaries.linkDirectory }) }
+  // A library found through a link elsewhere looks for its neighbours there: both directories are searched.
+  const libraries = binaries.linkDirectory === null ? {} : { [search]: [binaries.linkDirectory, join(binaries.root, 'lib')].join(delimiter) }
+  return { ...Object.fromEntries(own), LC_ALL: 'C', ...libraries }
 }
 
 function locatePackage(): string {
@@ -124,11 +125,12 @@ function isLink(value: unknown): value is Link {
   return typeof value.source === 'string' && typeof value.target === 'string' && !value.target.includes('..')
 }
 
-/** Another process may be making the same link at this moment. */
+/** Replaces a link that points to where the package was before. */
 async function makeLink(source: string, target: string): Promise<void> {
-  await symlink(source, target).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST') throw error
-  })
+  if ((await readlink(target).catch(() => null)) === source) return
+  const half = `${target}.${randomBytes(4).toString('hex')}`
+  await symlink(source, half)
+  await rename(half, target)
 }
 
 function exists(path: string): Promise<boolean> {

@@ -16,7 +16,7 @@ import { reachableBinaries } from './reachable.ts'
 /** Finds the binaries, the directories and the account for `directory`, and refuses what is not for us. */
 export async function prepareInstallation(directory: string): Promise<Installation> {
   const located = await locateBinaries()
-  const layout = await prepareLayout(directory, located.major)
+  const layout = await prepareLayout(directory, located.version)
   await refuseOtherClusters(layout, located.version)
   const account = await chooseAccount(layout.dataDirectory)
   await letThrough(account, layout.directory)

@@ -1,6 +1,6 @@
 /** `pg.json`: what tells our cluster from any other. Written once, before the cluster, and never changed. */
 import { randomBytes } from 'node:crypto'
-import { open, readFile, rename } from 'node:fs/promises'
+import { open, readFile, rename, rm } from 'node:fs/promises'
 import * as z from 'zod/mini'
 import { ClavigerError } from '../../../shared/errors.ts'
 
@@ -18,7 +18,7 @@ export type Credentials = z.infer<typeof Credentials>
 export async function readCredentials(path: string): Promise<Credentials | null> {
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null
-    throw new ClavigerError('database_start_failed', `${path} cannot be read (${error.code}).`, { cause: error })
+    throw error
   })
   return text === null ? null : parseCredentials(text, path)
 }
@@ -27,12 +27,24 @@ export async function readCredentials(path: string): Promise<Credentials | null>
 export async function createCredentials(path: string): Promise<Credentials> {
   const credentials: Credentials = { version: 1, id: randomBytes(16).toString('hex'), password: randomBytes(32).toString('hex') }
   const half = `${path}.${credentials.id}`
-  const file = await open(half, 'wx', 0o600)
-  await file.writeFile(`${JSON.stringify(credentials)}\n`)
-  await file.sync()
-  await file.close()
-  await rename(half, path)
+  try {
+    await writeSynced(half, `${JSON.stringify(credentials)}\n`)
+    await rename(half, path)
+  } catch (error) {
+    await rm(half, { force: true })
+    throw error
+  }
   return credentials
+}
+
+async function writeSynced(path: string, text: string): Promise<void> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    await file.writeFile(text)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
 }
 
 /** The parser’s own message would quote the text, and with it the password. */

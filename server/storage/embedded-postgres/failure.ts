@@ -10,7 +10,7 @@ interface Symptom {
 
 const SYMPTOMS: readonly Symptom[] = [
   {
-    pattern: /No space left on device|Disk quota exceeded|ENOSPC|EDQUOT/,
+    pattern: /No space left on device|Check free disk space|Disk quota exceeded|ENOSPC|EDQUOT/,
     code: 'storage_full',
     sentence: 'The disk of the data directory is full; make room and start again.',
   },
@@ -50,6 +50,11 @@ export function obstacleOf(error: unknown): StartObstacle {
   if (/could not create any TCP\/IP sockets/.test(output)) return 'port'
   // The children of a killed server need a moment to notice; another process may just have started it.
   return /pre-existing shared memory block|lock file "[^"]*" already exists/.test(output) ? 'passing' : 'lasting'
+}
+
+/** An error of our own file work, told like PostgreSQL’s; anything else is returned as it is. */
+export function asStartFailure(error: unknown): unknown {
+  return error instanceof Error && !(error instanceof ClavigerError) && 'syscall' in error ? startFailure(error.message, error) : error
 }
 
 /**

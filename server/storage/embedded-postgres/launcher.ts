@@ -7,6 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { prepareInstallation } from './cluster.ts'
 import { openSocketDirectory } from './endpoint.ts'
+import { asStartFailure } from './failure.ts'
 import { stopPostmaster } from './postmaster.ts'
 import { settle } from './settle.ts'
 import type { House, LauncherLog, Stay } from './settle.ts'
@@ -37,14 +38,12 @@ export interface EmbeddedPostgres {
  * `storage_full`, each with a sentence for the operator.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const installation = await prepareInstallation(options.directory)
-  const socket = await openSocketDirectory(installation.layout.dataDirectory)
-  const house = { installation, socket, log: options.log, transport: options.transport ?? defaultTransport() }
   try {
-    return await occupy(house)
+    const installation = await prepareInstallation(options.directory)
+    const socket = await openSocketDirectory(installation.layout.dataDirectory)
+    return await occupy({ installation, socket, log: options.log, transport: options.transport ?? defaultTransport() })
   } catch (error) {
-    await socket.dispose()
-    throw error
+    throw asStartFailure(error)
   }
 }
 
@@ -54,7 +53,10 @@ function defaultTransport(): 'socket' | 'tcp' {
 
 /** Moves in, and again whenever the server is lost, until stopped. */
 async function occupy(house: House): Promise<EmbeddedPostgres> {
-  const first = await settle(house)
+  const first = await settle(house).catch(async (error: unknown) => {
+    await house.socket.dispose()
+    throw error
+  })
   const abort = new AbortController()
   let stay: Stay | null = first
   const keeping = keep()

@@ -23,17 +23,17 @@ export interface Layout {
 }
 
 /** Creates `directory` for its owner alone if it is missing, and says what goes where. */
-export async function prepareLayout(directory: string, major: string): Promise<Layout> {
+export async function prepareLayout(directory: string, version: string): Promise<Layout> {
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const root = await realpath(directory)
   return {
     directory: root,
-    dataDirectory: join(root, `pg${major}`),
+    dataDirectory: join(root, `pg${majorOf(version)}`),
     credentialsFile: join(root, 'pg.json'),
     lockFile: join(root, 'start.lock'),
     logDirectory: join(root, 'log'),
-    linkDirectory: join(root, `links-pg${major}`),
-    copyDirectory: join(root, `binaries-pg${major}`),
+    linkDirectory: join(root, `links-${version}`),
+    copyDirectory: join(root, `binaries-${version}`),
   }
 }
 
@@ -51,11 +51,15 @@ export async function refuseOtherClusters(layout: Layout, version: string): Prom
   if (await hasCluster(layout.directory)) {
     throw new ClavigerError('database_foreign', `${layout.directory} is itself the data directory of a PostgreSQL; choose another.`)
   }
-  const major = version.split('.')[0]
   const found = await readMajor(layout.dataDirectory)
-  if (found === major) return
+  if (found === majorOf(version)) return
   const other = found ?? (await otherMajor(layout.directory))
   if (other !== null) throw wrongMajor(layout.directory, other, version)
+}
+
+/** What `PG_VERSION` says for `18.4`: `18`. */
+function majorOf(version: string): string {
+  return version.split('.')[0] ?? version
 }
 
 async function otherMajor(directory: string): Promise<string | null> {

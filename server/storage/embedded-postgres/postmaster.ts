@@ -126,13 +126,13 @@ export async function stopPostmaster({ layout, binaries }: Installation): Promis
   const status = await processStatus(postmaster.pid)
   if (status?.name !== 'postgres' || !status.commandLine.includes(layout.dataDirectory)) return false
   process.kill(postmaster.pid, 'SIGINT')
-  return untilGone(layout.dataDirectory, postmaster.pid)
+  return untilGone(postmaster.pid)
 }
 
-/** Waits for a server that is going away. */
-export async function untilGone(dataDirectory: string, pid: number): Promise<boolean> {
+/** Its process ends a moment after it has removed `postmaster.pid`. */
+async function untilGone(pid: number): Promise<boolean> {
   const deadline = Date.now() + STOP_MS_MAX
-  while ((await readPostmaster(dataDirectory))?.pid === pid && (await isPostgres(pid))) {
+  while (await isPostgres(pid)) {
     if (Date.now() > deadline) return false
     await delay(POLL_MS)
   }

@@ -39,11 +39,17 @@ async function describeSelf(): Promise<string> {
 async function tryCreate(path: string, content: string): Promise<boolean> {
   const file = await open(path, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'EEXIST') return null
-    throw new ClavigerError('database_start_failed', `${path} cannot be written (${error.code}).`, { cause: error })
+    throw error
   })
   if (file === null) return false
-  await file.writeFile(content)
-  await file.close()
+  try {
+    await file.writeFile(content)
+  } catch (error) {
+    await rm(path, { force: true }) // The disk is full: an empty lock would make the next start wait.
+    throw error
+  } finally {
+    await file.close()
+  }
   return true
 }
 
