@@ -11,7 +11,9 @@ import { createPrivateKey, createPublicKey } from 'node:crypto'
 /** The two curves in use, by their JWK name (RFC 8037 §2). */
 export type Curve = 'Ed25519' | 'X25519'
 
-/** PKCS #8 up to the 32 key bytes (RFC 8410 §7); the last but ninth byte is the curve. */
+const KEY_BYTES = 32
+
+/** PKCS #8 up to the 32 key bytes (RFC 8410 §7); it differs in the curve's object identifier. */
 const PKCS8_PREFIX = {
   Ed25519: Buffer.from('302e020100300506032b657004220420', 'hex'),
   X25519: Buffer.from('302e020100300506032b656e04220420', 'hex'),
@@ -33,10 +35,16 @@ export function importPrivateKey(curve: Curve, secretKey: Uint8Array): KeyObject
   }
 }
 
-/** The raw bytes of a public key, or the public half of a private one. */
+/**
+ * The raw bytes of a public key, or of the public half of a private one.
+ *
+ * DER, not JWK: exporting a Curve25519 key as JWK holds the key's lock while it allocates, and a garbage collection
+ * in that moment that frees the job of a `generateKeyPair` for the same key waits for that lock for ever
+ * (seen on Node 20.20.2). For the same reason key pairs are made of random seeds, never by `generateKeyPair`.
+ */
 export function exportPublicKey(key: KeyObject): Uint8Array {
   const publicKey = key.type === 'private' ? createPublicKey(key) : key
-  return Uint8Array.from(Buffer.from(publicKey.export({ format: 'jwk' }).x ?? '', 'base64url'))
+  return new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }).subarray(-KEY_BYTES))
 }
 
 /** Bytes as a short map key. */
