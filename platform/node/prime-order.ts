@@ -1,6 +1,6 @@
 /**
  * Whether an Ed25519 point lies in the prime-order subgroup, by one native X25519: 55 µs where noble's
- * multiplication by L takes 700 (2 cores, Node 20, August 2026). Each member of a group is checked on enrolment.
+ * multiplication by L takes 700 (2 cores, Node 20, November 2026). Each member of a group is checked on enrolment.
  *
  * Take m with m ≡ ±1 (mod L) and m ≡ 0 (mod 8). For a point A = P + T, P of order L and T of order dividing 8,
  * [m]A = ±P, so the u coordinates of [m]A and A are equal exactly if T = 0. X25519 multiplies by any scalar
