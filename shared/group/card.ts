@@ -41,6 +41,8 @@ const signedCardCodec = codec('signed card', SignedCardSchema, CARD_BYTES_MAX)
 export interface VerifiedCards {
   readonly identity: IdentityId
   readonly newest: Card
+  /** Every card by its revision; the last is `newest`. */
+  readonly chain: readonly Card[]
   /** The bytes that were signed, oldest first. */
   readonly cards: readonly Uint8Array[]
 }
@@ -77,6 +79,7 @@ export interface SignatureCheck {
  */
 export function decodeCards(cards: readonly Uint8Array[]): DecodedCards {
   const checks: SignatureCheck[] = []
+  const chain: Card[] = []
   let identity: IdentityId | null = null
   let newest: Card | null = null
   let parent: Uint8Array | null = null
@@ -88,9 +91,10 @@ export function decodeCards(cards: readonly Uint8Array[]): DecodedCards {
     identity ??= asIdentityId(hashLabelled('identity-id', cardBytes))
     parent = hashLabelled('card', cardBytes)
     newest = card
+    chain.push(card)
   }
   if (identity === null || newest === null) throw new ClavigerError('malformed', 'a chain has at least one card')
-  return { identity, newest, cards, checks }
+  return { identity, newest, chain, cards, checks }
 }
 
 /** Decodes a chain and checks its signatures. @throws ClavigerError `malformed`, `invalid_key` or `invalid_signature`. */
@@ -108,9 +112,10 @@ export async function verifyChecks(checks: readonly SignatureCheck[]): Promise<v
 
 /** A rotation names its predecessor by hash, and keys are sound: torsion-free, canonical, not of small order. */
 function assertFollows(card: Card, previous: Card | null, parent: Uint8Array | null): void {
-  const linked = previous === null || parent === null
-    ? card.revision === 0 && card.parent === null
-    : card.revision === previous.revision + 1 && card.parent !== null && equalBytes(card.parent, parent)
+  const linked =
+    previous === null || parent === null
+      ? card.revision === 0 && card.parent === null
+      : card.revision === previous.revision + 1 && card.parent !== null && equalBytes(card.parent, parent)
   if (!linked) throw new ClavigerError('malformed', 'the cards are not a chain')
   assertSigningKey(card.signingKey)
   if (!isSoundX25519Key(card.kemKey)) throw new ClavigerError('invalid_key')

@@ -89,6 +89,7 @@ function genesis(payload: CommitPayload): Transition {
   if (!isGenesis || op?.type !== 'create' || payload.rekey === null || payload.rekey.link !== null || !isSuiteId(payload.suite)) {
     throw violation(FOLD_RULES.genesisIsAlone, 'genesisIsAlone')
   }
+  assertRules({ depositKeyIsSound: COMMIT_RULES.depositKeyIsSound }, { payload })
   const cards = decodeCards(op.cards)
   if (!sameBytes(cards.newest.signingKey, payload.author)) throw violation(FOLD_RULES.genesisIsAlone, 'genesisIsAlone')
   const empty: Roster = {

@@ -4,7 +4,6 @@
  *
  * docs/PROTOCOL.md lists the same numbers; each has a test of its own.
  */
-import { assertSigningKey } from '../crypto/signature.ts'
 import { isSoundX25519Key } from '../crypto/x25519-key.ts'
 import type { ErrorCode } from '../errors.ts'
 import { ClavigerError } from '../errors.ts'
@@ -13,9 +12,10 @@ import { idKey } from '../ids.ts'
 import * as limits from '../limits.ts'
 import type { DecodedCards } from './card.ts'
 import type { CommitPayload, OpOf, OpType } from './commit.ts'
+import { cardIsNotOlder, cardKeysAreNew, formerOf, keysAreNew, keysAreSound } from './enrolment.ts'
 import { inviteIdOf } from './invite-proof.ts'
 import type { Recipient, Roster } from './roster.ts'
-import { canWrite, findActive, findEpoch, findInvite, findMember, holdsKeys, isActive, sameBytes } from './roster.ts'
+import { canWrite, findActive, findEpoch, findInvite, holdsKeys, isActive, sameBytes } from './roster.ts'
 
 type MemberEntry = Roster['members'][number]
 type InviteEntry = Roster['invites'][number]
@@ -43,8 +43,6 @@ export interface OpFacts<T extends OpType = OpType> {
   /** The chain the op carries, decoded; null if it carries none. */
   readonly cards: DecodedCards | null
 }
-
-type EnrolmentFacts = Pick<OpFacts, 'cards' | 'draft'>
 
 /** What the result rules look at. */
 export interface ResultFacts {
@@ -91,7 +89,8 @@ export const COMMIT_RULES = {
   /** Members join through invites, not by their own word; only the genesis creates. */
   memberDoesNotJoin: rule(
     'G06',
-    ({ author, payload }: CommitFacts) => author?.kind !== 'member' || payload.ops.every((op) => op.type !== 'join' && op.type !== 'create'),
+    ({ author, payload }: CommitFacts) =>
+      author?.kind !== 'member' || payload.ops.every((op) => op.type !== 'join' && op.type !== 'create'),
     'not_authorised',
   ),
   /** A join that also does something else would carry the invite’s authority into it (role inflation). */
@@ -104,13 +103,19 @@ export const COMMIT_RULES = {
     return new Set(keys).size === keys.length
   }),
   /** Whoever may not write cannot decide when a new epoch starts; nobody but an admin does so unasked. */
-  rekeyIsAllowed: rule('G10', ({ payload, author, before }: CommitFacts) => {
-    if (payload.rekey === null) return true
-    if (author?.kind !== 'member') return false
-    if (author.member.role === 'admin') return true
-    const onlyExpired = payload.ops.every((op) => op.type === 'revoke-invite' && isExpired(findInvite(before, op.invite), before, payload))
-    return canWrite(author.member.role) && onlyExpired && (before.rekeyOwed || payload.ops.length > 0)
-  }, 'not_authorised'),
+  rekeyIsAllowed: rule(
+    'G10',
+    ({ payload, author, before }: CommitFacts) => {
+      if (payload.rekey === null) return true
+      if (author?.kind !== 'member') return false
+      if (author.member.role === 'admin') return true
+      const onlyExpired = payload.ops.every(
+        (op) => op.type === 'revoke-invite' && isExpired(findInvite(before, op.invite), before, payload),
+      )
+      return canWrite(author.member.role) && onlyExpired && (before.rekeyOwed || payload.ops.length > 0)
+    },
+    'not_authorised',
+  ),
   /** A link names an older epoch that still exists, so that catching up always goes backwards and ends. */
   linkGoesBack: rule('G11', ({ payload, before }: CommitFacts) => {
     const link = payload.rekey?.link
@@ -119,13 +124,19 @@ export const COMMIT_RULES = {
   /** A leaver does not choose the secret of the epoch they are not in; a joiner has no say over it. */
   leaversAndJoinersDoNotRekey: rule(
     'G12',
-    ({ payload }: CommitFacts) => payload.rekey === null || payload.ops.every((op) => op.type !== 'leave' && op.type !== 'join' && op.type !== 'retire-epoch'),
+    ({ payload }: CommitFacts) =>
+      payload.rekey === null || payload.ops.every((op) => op.type !== 'leave' && op.type !== 'join' && op.type !== 'retire-epoch'),
   ),
   /** The public deposit key is a key people will encapsulate to. */
-  depositKeyIsSound: rule('G13', ({ payload }: CommitFacts) => payload.rekey === null || isSoundX25519Key(payload.rekey.depositKey), 'invalid_key'),
+  depositKeyIsSound: rule(
+    'G13',
+    ({ payload }: Pick<CommitFacts, 'payload'>) => payload.rekey === null || isSoundX25519Key(payload.rekey.depositKey),
+    'invalid_key',
+  ),
 } as const satisfies Record<string, Rule<CommitFacts>>
 
-const authorIsAdmin = ({ commit: { author } }: Pick<OpFacts, 'commit'>): boolean => author?.kind === 'member' && author.member.role === 'admin'
+const authorIsAdmin = ({ commit: { author } }: Pick<OpFacts, 'commit'>): boolean =>
+  author?.kind === 'member' && author.member.role === 'admin'
 
 /** One rule with its own number for each op that only admins may use. */
 function byAdmin<T extends OpType>(number: string): Rule<OpFacts<T>> {
@@ -155,7 +166,8 @@ export const OP_RULES = {
     notTooMany: rule(
       'G26',
       ({ draft }: OpFacts<'invite'>) =>
-        draft.invites.length < limits.INVITES_MAX && draft.invites.filter((invite) => invite.state === 'live').length < limits.LIVE_INVITES_MAX,
+        draft.invites.length < limits.INVITES_MAX &&
+        draft.invites.filter((invite) => invite.state === 'live').length < limits.LIVE_INVITES_MAX,
       'limit_exceeded',
     ),
   },
@@ -163,11 +175,19 @@ export const OP_RULES = {
     /** Revoking what is dead changes nothing and hides a mistake. */
     isLive: rule('G27', ({ op, draft }: OpFacts<'revoke-invite'>) => findInvite(draft, op.invite)?.state === 'live', 'invite_spent'),
     /** Admins, the creator; once it has expired, anybody. */
-    mayRevoke: rule('G28', ({ op, commit }: OpFacts<'revoke-invite'>) => mayRevoke(commit, findInvite(commit.before, op.invite)), 'not_authorised'),
+    mayRevoke: rule(
+      'G28',
+      ({ op, commit }: OpFacts<'revoke-invite'>) => mayRevoke(commit, findInvite(commit.before, op.invite)),
+      'not_authorised',
+    ),
   },
   join: {
     /** A spent, revoked or approve-mode invite lets nobody in. */
-    inviteIsOpen: rule('G29', ({ commit: { author } }: OpFacts<'join'>) => author?.kind === 'invite' && author.invite.mode === 'open', 'invite_spent'),
+    inviteIsOpen: rule(
+      'G29',
+      ({ commit: { author } }: OpFacts<'join'>) => author?.kind === 'invite' && author.invite.mode === 'open',
+      'invite_spent',
+    ),
     /** Judged by the log’s time and the commit’s own, never by a clock of the judge. */
     inviteHasNotExpired: rule(
       'G30',
@@ -178,18 +198,26 @@ export const OP_RULES = {
     notRemoved: rule('G31', ({ cards, commit }: OpFacts<'join'>) => formerOf(commit.before, cards)?.state !== 'removed', 'not_authorised'),
     notYetMember: rule('G32', ({ cards, commit }: OpFacts<'join'>) => formerOf(commit.before, cards)?.state !== 'active', 'already_member'),
     keysAreNew: rule('G33', (facts: OpFacts<'join'>) => cardKeysAreNew(facts)),
-    /** An old card would bring back replaced keys. */
+    /** An old card, or another chain that starts from it, would bring back replaced keys. */
     cardIsNotOlder: rule('G34', (facts: OpFacts<'join'>) => cardIsNotOlder(facts)),
     roomForMore: rule('G35', ({ draft }: OpFacts<'join'>) => draft.members.length < limits.MEMBERS_MAX, 'limit_exceeded'),
   },
   approve: {
     byAdmin: byAdmin('G36'),
     /** Approval consumes a use of a live approve-mode invite. */
-    inviteIsForApproval: rule('G37', ({ op, draft }: OpFacts<'approve'>) => {
-      const invite = findInvite(draft, op.invite)
-      return invite?.state === 'live' && invite.mode === 'approve'
-    }, 'invite_spent'),
-    inviteHasNotExpired: rule('G38', ({ op, commit }: OpFacts<'approve'>) => !isExpired(findInvite(commit.before, op.invite), commit.before, commit.payload), 'invite_expired'),
+    inviteIsForApproval: rule(
+      'G37',
+      ({ op, draft }: OpFacts<'approve'>) => {
+        const invite = findInvite(draft, op.invite)
+        return invite?.state === 'live' && invite.mode === 'approve'
+      },
+      'invite_spent',
+    ),
+    inviteHasNotExpired: rule(
+      'G38',
+      ({ op, commit }: OpFacts<'approve'>) => !isExpired(findInvite(commit.before, op.invite), commit.before, commit.payload),
+      'invite_expired',
+    ),
     notYetMember: rule('G39', ({ cards, draft }: OpFacts<'approve'>) => formerOf(draft, cards)?.state !== 'active', 'already_member'),
     keysAreNew: rule('G40', (facts: OpFacts<'approve'>) => cardKeysAreNew(facts)),
     cardIsNotOlder: rule('G41', (facts: OpFacts<'approve'>) => cardIsNotOlder(facts)),
@@ -222,7 +250,10 @@ export const OP_RULES = {
   'retire-epoch': {
     byAdmin: byAdmin('G56'),
     /** The current epoch is never retired, none twice. */
-    isOldAndLive: rule('G57', ({ op, commit: { before } }: OpFacts<'retire-epoch'>) => op.through > before.retiredThrough && op.through < before.epoch),
+    isOldAndLive: rule(
+      'G57',
+      ({ op, commit: { before } }: OpFacts<'retire-epoch'>) => op.through > before.retiredThrough && op.through < before.epoch,
+    ),
   },
 } as const satisfies { readonly [T in OpType]: Readonly<Record<string, Rule<OpFacts<T>>>> }
 
@@ -230,7 +261,8 @@ export const RESULT_RULES = {
   /** Nobody loses access to keys silently: a new epoch comes with it, or is owed after a leave or a spent invite. */
   lostAccessNeedsRekey: rule(
     'G60',
-    ({ payload, lost }: ResultFacts) => lost.length === 0 || payload.rekey !== null || payload.ops.some((op) => op.type === 'leave' || op.type === 'join'),
+    ({ payload, lost }: ResultFacts) =>
+      lost.length === 0 || payload.rekey !== null || payload.ops.some((op) => op.type === 'leave' || op.type === 'join'),
   ),
   /** A group without an admin can neither remove nor invite. */
   anAdminRemains: rule(
@@ -284,45 +316,6 @@ function mayRevoke(commit: CommitFacts, invite: InviteEntry | null): boolean {
 
 function isAuthor({ author }: CommitFacts, member: Uint8Array): boolean {
   return author?.kind === 'member' && sameBytes(author.member.id, member)
-}
-
-function formerOf(roster: Roster, cards: DecodedCards | null): MemberEntry | null {
-  return cards === null ? null : findMember(roster, cards.identity)
-}
-
-function cardIsNotOlder({ cards, draft }: EnrolmentFacts): boolean {
-  const former = formerOf(draft, cards)
-  return cards !== null && (former === null || cards.newest.revision >= former.cardRevision)
-}
-
-function cardKeysAreNew({ cards, draft }: EnrolmentFacts): boolean {
-  return cards !== null && keysAreNew(draft, cards.newest, cards.identity)
-}
-
-interface Keys {
-  readonly signingKey: Uint8Array
-  readonly kemKey: Uint8Array
-}
-
-/** Signing and KEM keys are unique in the group for ever, but for a returning identity’s own. */
-function keysAreNew(roster: Roster, keys: Keys, owner: Uint8Array | null): boolean {
-  const others = roster.members.filter((member) => owner === null || !sameBytes(member.id, owner))
-  const taken = others.some((member) => isTakenBy(member, keys))
-  return !taken && !roster.invites.some((invite) => sameBytes(invite.signingKey, keys.signingKey) || sameBytes(invite.kemKey, keys.kemKey))
-}
-
-function isTakenBy(member: MemberEntry, keys: Keys): boolean {
-  return sameBytes(member.kemKey, keys.kemKey) || member.segments.some((segment) => sameBytes(segment.signingKey, keys.signingKey))
-}
-
-function keysAreSound({ signingKey, kemKey }: Keys): boolean {
-  try {
-    assertSigningKey(signingKey)
-  } catch {
-    // The rule that asked names the error.
-    return false
-  }
-  return isSoundX25519Key(kemKey)
 }
 
 /** The principals an op is about, as `Map` keys. */
