@@ -5,14 +5,16 @@
  * (Hoang, Reyhanitabar, Rogaway, Vizár 2015), so chunks cannot be dropped, moved or repeated. The key belongs to one
  * generation of one object and encrypts one body. Chunk hashes are compared before anything is decrypted.
  */
-import { concat } from '../bytes.ts'
+import { wipe } from '../bytes.ts'
 import { openAesGcm, sealAesGcm, SHORT_NONCE_BYTES } from '../crypto/aead.ts'
 import type { Dek } from '../crypto/keys.ts'
+import type { MaybePromise } from '../crypto/maybe-promise.ts'
 import type { SuiteId } from '../crypto/suites.ts'
 import { ClavigerError } from '../errors.ts'
 import { CHUNK_BYTES, INLINE_BODY_BYTES_MAX } from '../limits.ts'
 import type { CheckedBody } from './body-layout.ts'
 import { assertBodyLength, bodyHash, checkChunk, checkHashes, chunkCount, chunkHash, SEALED_CHUNK_BYTES, sealedBodyBytes, sealedChunkBytes } from './body-layout.ts'
+import { ChunkHashes } from './chunk-hashes.ts'
 import type { DekContext } from './dek.ts'
 import { bodyKey } from './dek.ts'
 import { rechunk } from './rechunk.ts'
@@ -45,47 +47,49 @@ export interface SealingBody {
   readonly summary: () => BodySummary
 }
 
-/** Seals a body as it streams by. @param source - plaintext in pieces of any size. */
+/**
+ * Seals a body as it streams by.
+ *
+ * @param secret - with a DEK that has sealed nothing else: a second body under it would repeat its nonces.
+ * @param source - plaintext in pieces of any size.
+ */
 export function sealBody(secret: BodySecret, source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): SealingBody {
-  const sealing: Sealing = { length: 0, hashes: [], summary: null }
+  let summary: BodySummary | null = null
   return {
-    chunks: sealChunks(secret, source, sealing),
+    chunks: sealChunks(secret, source, (finished) => (summary = finished)),
     summary: () => {
-      if (sealing.summary === null) throw new TypeError('chunks must have been read to their end')
-      return sealing.summary
+      if (summary === null) throw new TypeError('chunks must have been read to their end')
+      return summary
     },
   }
 }
 
-interface Sealing {
-  length: number
-  hashes: Uint8Array[]
-  summary: BodySummary | null
-}
-
-async function* sealChunks(secret: BodySecret, source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, sealing: Sealing): AsyncGenerator<Uint8Array> {
+async function* sealChunks(secret: BodySecret, source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, finish: (summary: BodySummary) => void): AsyncGenerator<Uint8Array> {
   const key = bodyKey(secret.dek, secret.context)
-  for await (const { bytes, isLast } of rechunk(source, CHUNK_BYTES)) {
-    const sealed = await sealAesGcm(key, chunkNonce(sealing.hashes.length, isLast), NO_AAD, bytes)
-    sealing.length += bytes.length
-    assertBodyLength(sealing.length)
-    sealing.hashes.push(chunkHash(sealed))
-    if (isLast) sealing.summary = summarise(secret.suite, sealing)
-    yield sealed
+  const hashes = new ChunkHashes()
+  let length = 0
+  try {
+    for await (const { bytes, isLast } of rechunk(source, CHUNK_BYTES)) {
+      assertBodyLength((length += bytes.length))
+      const sealed = await sealAesGcm(key, chunkNonce(hashes.count, isLast), NO_AAD, bytes)
+      hashes.add(chunkHash(sealed))
+      if (isLast) finish(summarise(secret.suite, length, hashes.all()))
+      yield sealed
+    }
+  } finally {
+    wipe(key)
   }
 }
 
-function summarise(suite: SuiteId, { length, hashes: list }: Sealing): BodySummary {
-  const hashes = concat(...list)
+function summarise(suite: SuiteId, length: number, hashes: Uint8Array): BodySummary {
   return { length, hashes, bodyHash: bodyHash({ suite, length, hashes }) }
 }
 
 /** Seals a small body in one piece. @param plaintext - at most {@link INLINE_BODY_BYTES_MAX} bytes. */
 export async function sealInlineBody(secret: BodySecret, plaintext: Uint8Array): Promise<BodySummary & { readonly sealed: Uint8Array }> {
   if (plaintext.length > INLINE_BODY_BYTES_MAX) throw new RangeError(`plaintext must be at most ${INLINE_BODY_BYTES_MAX} bytes, got ${plaintext.length}`)
-  const sealed = await sealAesGcm(bodyKey(secret.dek, secret.context), chunkNonce(0, true), NO_AAD, plaintext)
-  const sealing = { length: plaintext.length, hashes: [chunkHash(sealed)], summary: null }
-  return { ...summarise(secret.suite, sealing), sealed }
+  const sealed = await withBodyKey(secret, (key) => sealAesGcm(key, chunkNonce(0, true), NO_AAD, plaintext))
+  return { ...summarise(secret.suite, plaintext.length, chunkHash(sealed)), sealed }
 }
 
 /** The body fields of a verified header. */
@@ -98,7 +102,7 @@ export interface BodyHeader {
 export async function openInlineBody(secret: BodySecret, header: BodyHeader, sealed: Uint8Array): Promise<Uint8Array> {
   if (header.bodyLength > INLINE_BODY_BYTES_MAX || sealed.length !== sealedBodyBytes(header.bodyLength)) throw new ClavigerError('body_invalid')
   checkHashes(header, secret.suite, chunkHash(sealed))
-  return openAesGcm(bodyKey(secret.dek, secret.context), chunkNonce(0, true), NO_AAD, sealed)
+  return withBodyKey(secret, (key) => openAesGcm(key, chunkNonce(0, true), NO_AAD, sealed))
 }
 
 /** A stored body whose list of chunk hashes has been checked: `checkHashes` makes `body`. */
@@ -112,28 +116,47 @@ export interface StoredBody {
 /**
  * Opens plaintext bytes `[start, end)` of a stored body.
  *
- * `read` is called once, for the chunks the range touches. Nothing of a chunk is decrypted, let alone released, before its
- * hash has been compared with the signed list.
+ * `read` is called at most once, for the chunks the range touches. Nothing of a chunk is decrypted, let alone released,
+ * before its hash has been compared with the signed list. The one chunk of an empty body is checked too.
  *
  * @param end - exclusive; by default the length of the body.
  * @throws ClavigerError `body_invalid`, `decryption_failed`.
  */
 export async function* openBodyRange(stored: StoredBody, start = 0, end: number = stored.body.length): AsyncGenerator<Uint8Array> {
-  const { body, secret } = stored
-  assertRange(start, end, body.length)
-  const first = Math.min(Math.floor(start / CHUNK_BYTES), chunkCount(body.length) - 1)
-  const last = end === start ? first : Math.floor((end - 1) / CHUNK_BYTES)
-  const key = bodyKey(secret.dek, secret.context)
-  let index = first
-  for await (const { bytes } of rechunk(stored.read(first * SEALED_CHUNK_BYTES, spanBytes(body, first, last)), SEALED_CHUNK_BYTES)) {
-    if (index > last || bytes.length !== sealedChunkBytes(body.length, index)) throw new ClavigerError('body_invalid', undefined, { data: { chunk: index } })
-    checkChunk(body, index, bytes)
-    const plain = await openAesGcm(key, chunkNonce(index, index === chunkCount(body.length) - 1), NO_AAD, bytes)
+  const { length } = stored.body
+  assertRange(start, end, length)
+  if (start === end && length > 0) return
+  const first = Math.floor(start / CHUNK_BYTES)
+  const last = Math.max(first, Math.ceil(end / CHUNK_BYTES) - 1)
+  for await (const { index, plain } of openChunks(stored, first, last)) {
     const from = index * CHUNK_BYTES
-    if (end > start) yield plain.subarray(Math.max(0, start - from), Math.min(plain.length, end - from))
-    index += 1
+    yield plain.subarray(Math.max(0, start - from), Math.min(plain.length, end - from))
   }
-  if (index !== last + 1) throw new ClavigerError('body_invalid', undefined, { data: { chunk: index } })
+}
+
+async function* openChunks({ secret, body, read }: StoredBody, first: number, last: number): AsyncGenerator<{ readonly index: number; readonly plain: Uint8Array }> {
+  const key = bodyKey(secret.dek, secret.context)
+  const lastOfBody = chunkCount(body.length) - 1
+  let index = first
+  try {
+    for await (const { bytes, isLast } of rechunk(read(first * SEALED_CHUNK_BYTES, spanBytes(body, first, last)), SEALED_CHUNK_BYTES)) {
+      if (isLast !== (index === last) || bytes.length !== sealedChunkBytes(body.length, index)) throw new ClavigerError('body_invalid', undefined, { data: { chunk: index } })
+      checkChunk(body, index, bytes)
+      yield { index, plain: await openAesGcm(key, chunkNonce(index, index === lastOfBody), NO_AAD, bytes) }
+      index += 1
+    }
+  } finally {
+    wipe(key)
+  }
+}
+
+async function withBodyKey(secret: BodySecret, use: (key: Uint8Array) => MaybePromise<Uint8Array>): Promise<Uint8Array> {
+  const key = bodyKey(secret.dek, secret.context)
+  try {
+    return await use(key)
+  } finally {
+    wipe(key)
+  }
 }
 
 /** Ciphertext bytes of chunks `first` to `last`. */

@@ -4,6 +4,7 @@
  * The plaintext is padded to a few sizes before it is sealed: exact lengths of names would tell them apart.
  */
 import { z } from 'zod/mini'
+import { wipe } from '../bytes.ts'
 import { bytesUpTo, codec, context } from '../codec.ts'
 import { openWithNonce, sealWithNonce, TAG_BYTES, XCHACHA_NONCE_BYTES } from '../crypto/aead.ts'
 import type { Dek } from '../crypto/keys.ts'
@@ -38,13 +39,23 @@ const metadataCodec = codec('metadata', ObjectMetadata, PLAIN_BYTES_MAX)
  * @throws RangeError if name, type and custom data together do not fit.
  */
 export function sealMetadata(dek: Dek, of: DekContext, metadata: ObjectMetadata): Uint8Array {
-  return sealWithNonce(metadataKey(dek, of), metadataAad(of), pad(metadataCodec.encode(metadata)))
+  const padded = pad(metadataCodec.encode(metadata))
+  return withMetadataKey(dek, of, (key) => sealWithNonce(key, metadataAad(of), padded))
 }
 
 /** Opens metadata; the DEK was checked before. @throws ClavigerError `decryption_failed`, or `malformed` if the author sealed nonsense. */
 export function openMetadata(dek: Dek, of: DekContext, sealed: Uint8Array): ObjectMetadata {
   if (!BUCKETS_BYTES.includes(sealed.length - OVERHEAD_BYTES)) throw new ClavigerError('decryption_failed')
-  return metadataCodec.decode(unpad(openWithNonce(metadataKey(dek, of), metadataAad(of), sealed)))
+  return metadataCodec.decode(unpad(withMetadataKey(dek, of, (key) => openWithNonce(key, metadataAad(of), sealed))))
+}
+
+function withMetadataKey(dek: Dek, of: DekContext, use: (key: Uint8Array) => Uint8Array): Uint8Array {
+  const key = metadataKey(dek, of)
+  try {
+    return use(key)
+  } finally {
+    wipe(key)
+  }
 }
 
 function metadataAad(of: DekContext): Uint8Array {

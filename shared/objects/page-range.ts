@@ -7,7 +7,7 @@ import { ClavigerError } from '../errors.ts'
 import { OBJECT_ID_BYTES } from '../ids.ts'
 import { PAGE_DEKS_MAX } from '../limits.ts'
 import type { PageBounds } from './page.ts'
-import { checkEntries, compareRecords, ENTRY_BYTES } from './page.ts'
+import { checkEntries, compareEntries, compareObjects, ENTRY_BYTES } from './page.ts'
 
 /** One page to be: its bounds, and which of the given entries it takes (indices, `to` exclusive). */
 export interface PagePlan extends PageBounds {
@@ -96,7 +96,7 @@ export function mergeRuns(runs: readonly Uint8Array[]): Uint8Array {
 
 function follows(series: readonly Uint8Array[], run: Uint8Array): boolean {
   const last = series.at(-1)
-  return last !== undefined && compareRecords(last, last.length - ENTRY_BYTES, run, 0, ENTRY_BYTES) < 0
+  return last !== undefined && compareEntries(last, last.length - ENTRY_BYTES, run, 0) < 0
 }
 
 function union(left: Uint8Array, right: Uint8Array): Uint8Array {
@@ -105,7 +105,7 @@ function union(left: Uint8Array, right: Uint8Array): Uint8Array {
   let written = 0
   let fromRight = 0
   for (let fromLeft = 0; fromLeft < left.length || fromRight < right.length; written += ENTRY_BYTES) {
-    const order = fromLeft === left.length ? 1 : fromRight === right.length ? -1 : compareRecords(left, fromLeft, right, fromRight, ENTRY_BYTES)
+    const order = fromLeft === left.length ? 1 : fromRight === right.length ? -1 : compareEntries(left, fromLeft, right, fromRight)
     merged.set(order <= 0 ? left.subarray(fromLeft, fromLeft + ENTRY_BYTES) : right.subarray(fromRight, fromRight + ENTRY_BYTES), written)
     if (order <= 0) fromLeft += ENTRY_BYTES
     if (order >= 0) fromRight += ENTRY_BYTES
@@ -119,14 +119,14 @@ function difference(left: Uint8Array, right: Uint8Array): Uint8Array {
   let fromRight = 0
   for (let fromLeft = 0; fromLeft < left.length; fromLeft += ENTRY_BYTES) {
     let order = 1
-    while (fromRight < right.length && (order = compareRecords(right, fromRight, left, fromLeft, ENTRY_BYTES)) < 0) fromRight += ENTRY_BYTES
+    while (fromRight < right.length && (order = compareEntries(right, fromRight, left, fromLeft)) < 0) fromRight += ENTRY_BYTES
     if (order !== 0 || fromRight === right.length) only.push(left.subarray(fromLeft, fromLeft + ENTRY_BYTES))
   }
   return concat(...only)
 }
 
 function isSameObject(entries: Uint8Array, left: number, right: number): boolean {
-  return compareRecords(entries, left * ENTRY_BYTES, entries, right * ENTRY_BYTES, OBJECT_ID_BYTES) === 0
+  return compareObjects(entries, left * ENTRY_BYTES, entries, right * ENTRY_BYTES) === 0
 }
 
 function objectAt(entries: Uint8Array, index: number): Uint8Array {

@@ -107,18 +107,24 @@ export function lowerBound(records: Uint8Array, recordBytes: number, pair: Uint8
   return low
 }
 
-/** Order of the pairs that start at two offsets. */
-export function comparePairs(left: Uint8Array, leftStart: number, right: Uint8Array, rightStart: number): number {
-  return compareRecords(left, leftStart, right, rightStart, PAIR_BYTES)
-}
+/** Order of two records that start somewhere in larger arrays. */
+type RecordOrder = (left: Uint8Array, leftStart: number, right: Uint8Array, rightStart: number) => number
 
-/** Order of two records of `length` bytes inside larger arrays. */
-export function compareRecords(left: Uint8Array, leftStart: number, right: Uint8Array, rightStart: number, length: number): number {
-  for (let index = 0; index < length; index += 1) {
-    const difference = (left[leftStart + index] ?? 0) - (right[rightStart + index] ?? 0)
-    if (difference !== 0) return difference
+/** Order of (object, generation). */
+export const comparePairs: RecordOrder = orderOf(PAIR_BYTES)
+/** Order of whole entries, header hash included. */
+export const compareEntries: RecordOrder = orderOf(ENTRY_BYTES)
+/** Order of objects alone. */
+export const compareObjects: RecordOrder = orderOf(OBJECT_ID_BYTES)
+
+function orderOf(recordBytes: number): RecordOrder {
+  return (left, leftStart, right, rightStart) => {
+    for (let index = 0; index < recordBytes; index += 1) {
+      const difference = (left[leftStart + index] ?? 0) - (right[rightStart + index] ?? 0)
+      if (difference !== 0) return difference
+    }
+    return 0
   }
-  return 0
 }
 
 /** One packed pair. */

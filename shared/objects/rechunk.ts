@@ -1,38 +1,37 @@
 /**
- * Cutting a stream of pieces of any size into chunks of one size.
+ * Cutting a stream of pieces of any size into chunks of one size, in constant memory.
  */
-import { concat } from '../bytes.ts'
 
-/** One chunk. It may be a view of a piece: the source must not reuse its buffers. */
+/** One chunk. It is valid until the next one is asked for: it may be a view of the piece the source gave. */
 export interface Chunk {
   readonly bytes: Uint8Array
   readonly isLast: boolean
 }
 
 /**
- * Cuts a stream into chunks of `size` bytes, whatever the sizes it comes in. At least one chunk comes out, and all but the
- * last are full; `isLast` is known because the next byte has been waited for.
+ * Cuts a stream into chunks of `size` bytes. At least one chunk comes out, and all but the last are full; which one is the
+ * last is known because a chunk is held back until another byte, or the end, has come.
+ *
+ * What is held back is copied, so a source may reuse its buffer for the next piece.
  */
 export async function* rechunk(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, size: number): AsyncGenerator<Chunk> {
-  let pending: Uint8Array[] = []
-  let pendingBytes = 0
+  const held = new Uint8Array(size)
+  let heldBytes = 0
   for await (const piece of source) {
     let rest = piece
-    while (pendingBytes + rest.length > size) {
-      const taken = rest.subarray(0, size - pendingBytes)
-      yield { bytes: join(pending, taken), isLast: false }
+    while (heldBytes + rest.length > size) {
+      const taken = rest.subarray(0, size - heldBytes)
+      yield { bytes: heldBytes === 0 ? taken : filled(held, heldBytes, taken), isLast: false }
       rest = rest.subarray(taken.length)
-      pending = []
-      pendingBytes = 0
+      heldBytes = 0
     }
-    if (rest.length > 0) pending.push(rest)
-    pendingBytes += rest.length
+    held.set(rest, heldBytes)
+    heldBytes += rest.length
   }
-  yield { bytes: join(pending), isLast: true }
+  yield { bytes: held.subarray(0, heldBytes), isLast: true }
 }
 
-/** Avoids a copy when one piece is a whole chunk. */
-function join(pending: readonly Uint8Array[], ...more: readonly Uint8Array[]): Uint8Array {
-  const [only, ...others] = [...pending, ...more]
-  return only !== undefined && others.length === 0 ? only : concat(...pending, ...more)
+function filled(held: Uint8Array, heldBytes: number, more: Uint8Array): Uint8Array {
+  held.set(more, heldBytes)
+  return held
 }

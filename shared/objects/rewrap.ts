@@ -5,7 +5,7 @@
  * The same plan serves a rewrap to a new epoch and a compaction under an unchanged one. It works on packed bytes and copies
  * runs, not entries: without loose or dead DEKs a page costs two AEAD calls and a few copies.
  */
-import { compareBytes, concat, equalBytes } from '../bytes.ts'
+import { compareBytes, concat, equalBytes, wipe } from '../bytes.ts'
 import type { Dek } from '../crypto/keys.ts'
 import { SYMMETRIC_KEY_BYTES } from '../crypto/keys.ts'
 import { ClavigerError } from '../errors.ts'
@@ -80,14 +80,28 @@ export function planRange(input: RangeInput): RangePlan {
   const range = checkRange(input.pages)
   const loose = looseSeries(input.loose)
   if (!areWithin(loose.entries, range)) throw new ClavigerError('malformed', 'a loose DEK is outside the range')
-  const paged = withoutPairs(withoutPairs(pagedSeries(input.pages), pairsOf(loose.entries)), input.dead)
-  const live = merge(paged, withoutPairs(loose, input.dead))
-  return {
-    replaced: input.pages.map(({ lo, pageId }) => ({ lo, pageId })),
-    absorbed: pairsOf(loose.entries),
-    pages: planPages(live.entries, range).map((plan) => sealSlice(input, live, plan)),
-    unopenable: unopenablePairs(input, loose),
+  const live = liveSeries(input, loose)
+  try {
+    return {
+      replaced: input.pages.map(({ lo, pageId }) => ({ lo, pageId })),
+      absorbed: pairsOf(loose.entries),
+      pages: planPages(live.entries, range).map((plan) => sealSlice(input, live, plan)),
+      unopenable: unopenablePairs(input, loose),
+    }
+  } finally {
+    wipe(loose.deks, live.deks)
   }
+}
+
+/** All that is to be kept, in order, in arrays of its own. */
+function liveSeries(input: RangeInput, loose: Series): Series {
+  const paged = pagedSeries(input.pages)
+  const notLoose = withoutPairs(paged, pairsOf(loose.entries))
+  const livePaged = withoutPairs(notLoose, input.dead)
+  const liveLoose = withoutPairs(loose, input.dead)
+  const live = merge(livePaged, liveLoose)
+  wipe(paged.deks, notLoose.deks, livePaged.deks, liveLoose.deks)
+  return live
 }
 
 function sealSlice(input: RangeInput, live: Series, plan: PageBounds & { readonly from: number; readonly to: number }): SealedPage {
@@ -147,7 +161,6 @@ function withoutPairs(series: Series, pairs: Uint8Array): Series {
 
 /** Two sorted series without common records, as one. */
 function merge(left: Series, right: Series): Series {
-  if (right.entries.length === 0) return left
   const merged = new SeriesWriter(left, right)
   let from = 0
   const count = right.entries.length / ENTRY_BYTES

@@ -8,7 +8,7 @@ import { openBodyRange, openInlineBody, sealBody, sealInlineBody } from '../../.
 import { bodyHash, checkHashes, chunkCount, chunkHash, hashListBytes, SEALED_CHUNK_BYTES, sealedBodyBytes } from '../../../shared/objects/body-layout.ts'
 import { bodyKey } from '../../../shared/objects/dek.ts'
 import { BACKENDS, useBackend } from '../crypto/backends.ts'
-import { collect, dekOf, failureOf, filled, flipped, group, objectId, otherGroup } from './fixtures.ts'
+import { collect, dekOf, digest, failureOf, filled, flipped, group, objectId, otherGroup } from './fixtures.ts'
 
 const context = { group, object: objectId(1), generation: 1 }
 const secret: BodySecret = { dek: dekOf(1), context, suite: 1 }
@@ -65,14 +65,14 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
     expect(sealed.summary.hashes.length).toBe(hashListBytes(length))
     const stored = concat(...sealed.chunks)
     expect(stored.length).toBe(sealedBodyBytes(length))
-    expect(await collect(open(sealed, stored))).toEqual(sealed.plain)
+    expect(digest(await collect(open(sealed, stored)))).toBe(digest(sealed.plain))
   })
 
   test('a chunk is what node:crypto makes of it', async () => {
     useBackend(backend)
     const { plain, chunks } = await seal(filled(2 * CHUNK_BYTES + 9))
-    expect(chunks[0]).toEqual(forgedChunk(0, false, plain.subarray(0, CHUNK_BYTES)))
-    expect(chunks[2]).toEqual(forgedChunk(2, true, plain.subarray(2 * CHUNK_BYTES)))
+    const expected = [0, 1, 2].map((index) => forgedChunk(index, index === 2, plain.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)))
+    expect(chunks.map(digest)).toEqual(expected.map(digest))
   })
 
   test('an inline body is a body of one chunk', async () => {
@@ -81,9 +81,9 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
       const plain = filled(length)
       const { sealed, ...summary } = await sealInlineBody(secret, plain)
       const streamed = await seal(plain)
-      expect(sealed).toEqual(concat(...streamed.chunks))
+      expect(digest(sealed)).toBe(digest(concat(...streamed.chunks)))
       expect(summary).toEqual(streamed.summary)
-      expect(await openInlineBody(secret, headerFor(summary), sealed)).toEqual(plain)
+      expect(digest(await openInlineBody(secret, headerFor(summary), sealed))).toBe(digest(plain))
     }
     await expect(sealInlineBody(secret, new Uint8Array(INLINE_BODY_BYTES_MAX + 1))).rejects.toThrow(RangeError)
   })
@@ -95,7 +95,7 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
     const stored = concat(...sealed.chunks)
     expect((await collect(open(sealed, stored))).length).toBe(sealed.plain.length)
     const start = 256 * CHUNK_BYTES - 2
-    expect(await collect(open(sealed, stored, { start }))).toEqual(sealed.plain.subarray(start))
+    expect(digest(await collect(open(sealed, stored, { start })))).toBe(digest(sealed.plain.subarray(start)))
   })
 })
 
@@ -104,8 +104,9 @@ describe('a stream', () => {
     const plain = filled(CHUNK_BYTES + 1000)
     const whole = await seal(plain, plain.length)
     const cut = await seal(plain, pieceBytes)
-    expect(cut).toEqual(whole)
-    expect(await collect(open(whole, concat(...whole.chunks), { pieceBytes }))).toEqual(plain)
+    expect(cut.summary).toEqual(whole.summary)
+    expect(cut.chunks.map(digest)).toEqual(whole.chunks.map(digest))
+    expect(digest(await collect(open(whole, concat(...whole.chunks), { pieceBytes })))).toBe(digest(plain))
   })
 
   test('with empty pieces in it gives the same ciphertext', async () => {
@@ -113,6 +114,25 @@ describe('a stream', () => {
     const sealing = sealBody(secret, [new Uint8Array(0), plain.subarray(0, 40), new Uint8Array(0), plain.subarray(40), new Uint8Array(0)])
     const sealed = await collect(sealing.chunks)
     expect(sealed).toEqual(concat(...(await seal(plain)).chunks))
+  })
+
+  test('may come from a source that reuses its buffer', async () => {
+    const plain = filled(2 * CHUNK_BYTES + 100)
+    const reused = function* (bytes: Uint8Array, pieceBytes: number): Generator<Uint8Array> {
+      const buffer = new Uint8Array(pieceBytes)
+      for (const piece of pieces(bytes, pieceBytes)) {
+        buffer.fill(0)
+        buffer.set(piece)
+        yield buffer.subarray(0, piece.length)
+      }
+    }
+    const whole = await seal(plain)
+    const body = checkHashes(headerFor(whole.summary), 1, whole.summary.hashes)
+    for (const pieceBytes of [1000, 65_536, 65_552, 100_000]) {
+      const sealed = await collect(sealBody(secret, reused(plain, pieceBytes)).chunks)
+      expect(digest(sealed)).toBe(digest(concat(...whole.chunks)))
+      expect(digest(await collect(openBodyRange({ secret, body, read: () => reused(sealed, pieceBytes) })))).toBe(digest(plain))
+    }
   })
 
   test('has no summary before it has been read', async () => {
@@ -167,10 +187,10 @@ describe('a range', () => {
         reads.push(offset, bytes)
         return pieces(stored.subarray(offset, offset + bytes), pieceBytes)
       }
-      expect(await collect(openBodyRange({ secret, body, read }, start, end))).toEqual(sealed.plain.slice(start, end))
-      expect(reads.length).toBe(2)
-      expect(reads[0]).toBe(Math.min(Math.floor(start / CHUNK_BYTES), 3) * SEALED_CHUNK_BYTES)
-      expect(reads[1]).toBeLessThanOrEqual((Math.ceil(end / CHUNK_BYTES) - Math.floor(start / CHUNK_BYTES) + 1) * SEALED_CHUNK_BYTES)
+      expect(digest(await collect(openBodyRange({ secret, body, read }, start, end)))).toBe(digest(sealed.plain.subarray(start, end)))
+      const [first, last] = [Math.floor(start / CHUNK_BYTES), Math.ceil(end / CHUNK_BYTES)]
+      const touched = Math.min(last * SEALED_CHUNK_BYTES, stored.length) - first * SEALED_CHUNK_BYTES
+      expect(reads).toEqual(start === end ? [] : [first * SEALED_CHUNK_BYTES, touched])
     }), { numRuns: 60 })
   })
 
@@ -217,7 +237,7 @@ describe('a body that was tampered with (A24)', () => {
     })
     expect(failure).toBe('body_invalid')
     const soFar = concat(...released)
-    expect(soFar).toEqual(plain.subarray(0, soFar.length))
+    expect(digest(soFar)).toBe(digest(plain.subarray(0, soFar.length)))
   })
 
   test.each(changes)('with %s is refused by the AEAD or the layout even if its author signed it so', async (_name, change) => {
@@ -264,8 +284,8 @@ test('a reader who re-encrypts chunk 3 under the same key and nonce is refused a
   expect(await failureOf(async () => {
     for await (const piece of open(sealed, forged)) released.push(piece)
   })).toBe('body_invalid')
-  expect(concat(...released)).toEqual(plain.subarray(0, 3 * CHUNK_BYTES))
+  expect(digest(concat(...released))).toBe(digest(plain.subarray(0, 3 * CHUNK_BYTES)))
   expect(await failureOf(() => collect(open(sealed, forged, { start: 3 * CHUNK_BYTES + 10, end: 3 * CHUNK_BYTES + 20 })))).toBe('body_invalid')
   const [start, end] = [4 * CHUNK_BYTES, 5 * CHUNK_BYTES]
-  expect(await collect(open(sealed, forged, { start, end }))).toEqual(plain.subarray(start, end))
+  expect(digest(await collect(open(sealed, forged, { start, end })))).toBe(digest(plain.subarray(start, end)))
 })

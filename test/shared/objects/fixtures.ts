@@ -1,6 +1,7 @@
 /**
  * Builders for object tests: ids, a roster with alice, bob, carol and mallory, headers, and what a promise rejects with.
  */
+import { createHash } from 'node:crypto'
 import type { Roster, Segment } from '../../../shared/group/roster.ts'
 import type { Role } from '../../../shared/group/commit.ts'
 import { EMPTY_HISTORY } from '../../../shared/group/history.ts'
@@ -106,6 +107,11 @@ export async function collect(stream: AsyncIterable<Uint8Array>): Promise<Uint8A
   const pieces: Uint8Array[] = []
   for await (const piece of stream) pieces.push(piece)
   return concat(...pieces)
+}
+
+/** A short text that is the same exactly for equal byte strings: comparing large arrays element by element is slow. */
+export function digest(bytes: Uint8Array): string {
+  return `${bytes.length} bytes ${createHash('sha256').update(bytes).digest('hex')}`
 }
 
 /** A copy with one bit flipped. @param index - counted from the end if negative. */

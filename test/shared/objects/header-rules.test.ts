@@ -118,12 +118,7 @@ describe('a version', () => {
   test('is a fork if another version has its number, with both as evidence (A14)', async () => {
     const other = await signedBy(bob, headerOf({ version: 2, generation: 2, previous: first.hash, author: bob.id }))
     expect(await failureOf(() => judgeSuccessor(second, other))).toBe('object_fork O12_versionGrows')
-    try {
-      judgeSuccessor(second, other)
-    } catch (error) {
-      expect(error).toHaveProperty('data.held', second.bytes)
-      expect(error).toHaveProperty('data.offered', other.bytes)
-    }
+    await expect(async () => judgeSuccessor(second, other)).rejects.toMatchObject({ data: { held: second.bytes, offered: other.bytes } })
   })
 
   test('is a fork if it follows another version than the one held', async () => {

@@ -246,3 +246,20 @@ test('any header round-trips, and signing mutates nothing', async () => {
     { numRuns: 40 },
   )
 })
+
+test('an envelope damaged in any way is refused or is still the same header, and never fails otherwise', async () => {
+  const { bytes, hash } = await signedBy(alice, headerOf())
+  const edits = fc.array(fc.record({ at: fc.nat(bytes.length - 1), remove: fc.nat(3), insert: fc.uint8Array({ maxLength: 3 }) }), { minLength: 1, maxLength: 4 })
+  await fc.assert(
+    fc.asyncProperty(edits, async (changes) => {
+      const damaged = changes.reduce((whole, { at, remove, insert }) => concat(whole.subarray(0, at), insert, whole.subarray(at + remove)), bytes)
+      const outcome = await failureOf(async () => {
+        const signed = decodeEnvelope(damaged)
+        await verifyHeader(signed, alice.signer.publicKey)
+        expect(signed.hash).toEqual(hash)
+      })
+      expect(outcome).toMatch(/^(nothing|malformed|limit_exceeded|invalid_signature|rule_violated O\d_\w+)$/)
+    }),
+    { numRuns: 500 },
+  )
+})

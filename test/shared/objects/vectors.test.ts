@@ -86,7 +86,8 @@ async function expectRefused<Vector extends Twinned>(vector: Vector, reading: (v
 }
 
 test('the vectors are what the second implementation makes', () => {
-  for (const [name, content] of Object.entries(referenceVectors())) expect(read(name), name).toEqual(content)
+  const made = referenceVectors()
+  expect(Object.fromEntries(Object.keys(made).map((name) => [name, read(name)]))).toEqual(made)
 })
 
 describe.each(BACKENDS)('with the $name backend', (backend) => {
@@ -144,10 +145,11 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
     for await (const chunk of sealing.chunks) chunks.push(chunk)
     const { hashes, bodyHash, length } = sealing.summary()
     const sealed = concat(...chunks)
-    expect({ length, chunks: chunks.length, sealedSha256: toHex(sha256(sealed)), hashesSha256: toHex(sha256(hashes)), bodyHash: toHex(bodyHash) }).toEqual({
-      length: vector.length, chunks: vector.chunks, sealedSha256: vector.sealedSha256, hashesSha256: vector.hashesSha256, bodyHash: vector.bodyHash,
+    const stored = vector.sealed === undefined ? {} : { sealed: toHex(sealed) }
+    expect({ ...stored, length, chunks: chunks.length, sealedSha256: toHex(sha256(sealed)), hashesSha256: toHex(sha256(hashes)), bodyHash: toHex(bodyHash) }).toEqual({
+      ...(vector.sealed === undefined ? {} : { sealed: vector.sealed }), length: vector.length, chunks: vector.chunks, sealedSha256: vector.sealedSha256, hashesSha256: vector.hashesSha256, bodyHash: vector.bodyHash,
     })
-    if (vector.sealed !== undefined) expect(toHex(sealed)).toBe(vector.sealed)
+    
     const body = checkHashes({ bodyLength: length, bodyHash }, 1, hashes)
     const opened = await collect(openBodyRange({ secret: bodySecret(vector), body, read: (offset, bytes) => [sealed.subarray(offset, offset + bytes)] }))
     expect(toHex(sha256(opened))).toBe(toHex(sha256(plain)))
