@@ -32,7 +32,10 @@ export async function checkConnection(database: Database, url: string): Promise<
 export function describeDatabase(url: string): string {
   const parsed = URL.canParse(url) ? new URL(url) : null
   if (parsed === null || !/^postgres(ql)?:$/.test(parsed.protocol)) {
-    throw new ClavigerError('config_invalid', 'DATABASE_URL must look like postgres://user:password@host:5432/database; characters such as @ / : # in the password are percent-encoded.')
+    throw new ClavigerError(
+      'config_invalid',
+      'DATABASE_URL must look like postgres://user:password@host:5432/database; characters such as @ / : # in the password are percent-encoded.',
+    )
   }
   const host = decodeURIComponent(parsed.searchParams.get('host') ?? parsed.hostname)
   const user = parsed.username === '' ? '' : `${decodeURIComponent(parsed.username)}@`
@@ -56,10 +59,12 @@ async function readFacts(database: Database): Promise<Facts | undefined> {
 
 function findRefusal(facts: Facts | undefined): string | null {
   if (facts === undefined) return 'it gives no answer'
-  if (facts.version < SERVER_MAJOR_MIN * 10_000) return `PostgreSQL ${SERVER_MAJOR_MIN} or newer is needed, it is ${Math.floor(facts.version / 10_000)}`
+  if (facts.version < SERVER_MAJOR_MIN * 10_000)
+    return `PostgreSQL ${SERVER_MAJOR_MIN} or newer is needed, it is ${Math.floor(facts.version / 10_000)}`
   if (facts.standby) return 'it is a read-only standby; name the primary'
   if (facts.encoding !== 'UTF8') return `its encoding is ${facts.encoding}; create it with encoding UTF8`
-  if (facts.isolation !== 'read committed') return `default_transaction_isolation is ${facts.isolation}; set it to read committed for this role`
+  if (facts.isolation !== 'read committed')
+    return `default_transaction_isolation is ${facts.isolation}; set it to read committed for this role`
   return facts.bytea === 'hex' ? null : 'bytea_output is not hex; set it for this role'
 }
 
@@ -98,12 +103,15 @@ function connectionError(error: unknown, name: string): ClavigerError {
   const code = codeOf(error)
   if (code === '53100') return new ClavigerError('storage_full', `${name} has no room left on its disk.`, { cause: error })
   const message = error instanceof Error ? error.message : ''
-  const reason = REASON_BY_CODE[code] ?? REASON_BY_MESSAGE.find(([pattern]) => pattern.test(message))?.[1] ?? `it answers with an error (${code || 'no code'})`
+  const reason =
+    REASON_BY_CODE[code] ??
+    REASON_BY_MESSAGE.find(([pattern]) => pattern.test(message))?.[1] ??
+    `it answers with an error (${code || 'no code'})`
   return new ClavigerError('database_unreachable', `${name} cannot be used: ${reason}.`, { cause: error })
 }
 
 /** A name with several addresses fails with one error for each. */
 function codeOf(error: unknown): string {
-  const [first] = error instanceof AggregateError ? error.errors : [error]
+  const first: unknown = error instanceof AggregateError ? error.errors[0] : error
   return first instanceof Error && 'code' in first ? String(first.code) : ''
 }

@@ -39,7 +39,12 @@ export async function setup(project: TestProject): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), PREFIX))
   await writeFile(join(directory, 'owner'), String(process.pid))
   const dataDirectory = join(directory, 'data')
-  const cluster = { directory, dataDirectory, binaries: await linkLibraries(await locateBinaries(), join(directory, 'lib')), account: await chooseAccount(dataDirectory) }
+  const cluster = {
+    directory,
+    dataDirectory,
+    binaries: await linkLibraries(await locateBinaries(), join(directory, 'lib')),
+    account: await chooseAccount(dataDirectory),
+  }
   const password = randomBytes(16).toString('hex')
   await giveTo(cluster.account, directory)
   await initialise({ ...cluster, password, passwordFile: join(directory, 'password'), unsafeWithoutSync: true })

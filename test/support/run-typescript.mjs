@@ -5,7 +5,12 @@
 import { createViteServer } from 'vitest/node'
 
 const [path, ...rest] = process.argv.slice(2)
-const vite = await createViteServer({ configFile: false, logLevel: 'error', server: { middlewareMode: true, watch: null, ws: false }, appType: 'custom' })
+const vite = await createViteServer({
+  configFile: false,
+  logLevel: 'error',
+  server: { middlewareMode: true, watch: null, ws: false },
+  appType: 'custom',
+})
 const { main } = await vite.ssrLoadModule(path)
 await main(rest)
 await vite.close()

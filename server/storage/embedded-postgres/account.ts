@@ -29,7 +29,10 @@ const NAMESPACE = ['-U', '--map-user=65534', '--map-group=65534'] as const
  */
 export async function chooseAccount(dataDirectory: string): Promise<Account> {
   if (process.getuid?.() !== 0) return { kind: 'self' }
-  const owner = await stat(dataDirectory).then((entry) => entry, () => null)
+  const owner = await stat(dataDirectory).then(
+    (entry) => entry,
+    () => null,
+  )
   if (owner !== null && owner.uid !== 0) return { kind: 'user', name: `uid ${owner.uid}`, uid: owner.uid, gid: owner.gid }
   if (await namespacesWork()) return { kind: 'namespace' }
   return (await existingAccount('postgres')) ?? (await existingAccount('nobody')) ?? refuseRoot()
@@ -62,12 +65,18 @@ export async function letThrough(account: Account, directory: string): Promise<v
 
 function namespacesWork(): Promise<boolean> {
   if (process.platform !== 'linux') return Promise.resolve(false)
-  return run('unshare', [...NAMESPACE, 'true']).then(() => true, () => false)
+  return run('unshare', [...NAMESPACE, 'true']).then(
+    () => true,
+    () => false,
+  )
 }
 
 /** Reads /etc/passwd: Node has no look-up by name, and an account from a directory service is not for this. */
 async function existingAccount(name: string): Promise<Account | null> {
-  const lines = await readFile('/etc/passwd', 'utf8').then((text) => text.split('\n'), () => [])
+  const lines = await readFile('/etc/passwd', 'utf8').then(
+    (text) => text.split('\n'),
+    () => [],
+  )
   const fields = lines.map((line) => line.split(':')).find(([first]) => first === name)
   const [uid, gid] = [Number(fields?.[2]), Number(fields?.[3])]
   return Number.isInteger(uid) && Number.isInteger(gid) && uid > 0 ? { kind: 'user', name, uid, gid } : null

@@ -55,8 +55,12 @@ export async function linkLibraries(binaries: PostgresBinaries, linkDirectory: s
 export async function isMusl(executable: string): Promise<boolean> {
   if (process.platform !== 'linux') return false
   const file = await open(executable)
-  const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(4096) }).finally(() => file.close())
-  return buffer.subarray(0, bytesRead).includes('/ld-musl-')
+  try {
+    const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(4096) })
+    return buffer.subarray(0, bytesRead).includes('/ld-musl-')
+  } finally {
+    await file.close()
+  }
 }
 
 /** The path of one program of the package. */
@@ -69,7 +73,8 @@ export function programEnvironment(binaries: PostgresBinaries): NodeJS.ProcessEn
   const own = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|DATABASE_URL|CLAVIGER_)/.test(name))
   const search = process.platform === 'darwin' ? 'DYLD_LIBRARY_PATH' : 'LD_LIBRARY_PATH'
   // A library found through a link elsewhere looks for its neighbours there: both directories are searched.
-  const libraries = binaries.linkDirectory === null ? {} : { [search]: [binaries.linkDirectory, join(binaries.root, 'lib')].join(delimiter) }
+  const libraries =
+    binaries.linkDirectory === null ? {} : { [search]: [binaries.linkDirectory, join(binaries.root, 'lib')].join(delimiter) }
   return { ...Object.fromEntries(own), LC_ALL: 'C', ...libraries }
 }
 
@@ -84,7 +89,8 @@ function locatePackage(): string {
 }
 
 async function readVersion(packageRoot: string): Promise<string> {
-  const { version }: { version?: unknown } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8'))
+  const manifest: unknown = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8'))
+  const version = typeof manifest === 'object' && manifest !== null && 'version' in manifest ? manifest.version : null
   const match = /^\d+\.\d+/.exec(typeof version === 'string' ? version : '')
   if (match === null) throw new ClavigerError('database_platform', 'The embedded PostgreSQL package names no version; install it again.')
   return match[0]
@@ -134,9 +140,15 @@ async function makeLink(source: string, target: string): Promise<void> {
 }
 
 function exists(path: string): Promise<boolean> {
-  return lstat(path).then(() => true, () => false)
+  return lstat(path).then(
+    () => true,
+    () => false,
+  )
 }
 
 function isWritable(path: string): Promise<boolean> {
-  return access(path, constants.W_OK).then(() => true, () => false)
+  return access(path, constants.W_OK).then(
+    () => true,
+    () => false,
+  )
 }

@@ -61,14 +61,24 @@ async function removeHalfMade(layout: Layout): Promise<void> {
 async function refuseUnknown(installation: Installation): Promise<never> {
   const { dataDirectory, credentialsFile } = installation.layout
   if (await isRunning(dataDirectory)) {
-    throw new ClavigerError('database_foreign', `A PostgreSQL that is not ours runs for ${dataDirectory}; stop it, or choose another directory.`)
+    throw new ClavigerError(
+      'database_foreign',
+      `A PostgreSQL that is not ours runs for ${dataDirectory}; stop it, or choose another directory.`,
+    )
   }
-  throw new ClavigerError('database_start_failed', `${credentialsFile} is missing, and with it the password of ${dataDirectory}; restore it from a backup.`)
+  throw new ClavigerError(
+    'database_start_failed',
+    `${credentialsFile} is missing, and with it the password of ${dataDirectory}; restore it from a backup.`,
+  )
 }
 
 /** Makes the renames in `path` last; Windows has no such thing and needs none. */
 async function syncDirectory(path: string): Promise<void> {
   if (process.platform === 'win32') return
   const directory = await open(path, 'r')
-  await directory.sync().finally(() => directory.close())
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
 }

@@ -37,7 +37,8 @@ const SYMPTOMS: readonly Symptom[] = [
   {
     pattern: /Permission denied|EACCES|EPERM|Read-only file system|has wrong ownership|invalid permissions/,
     code: 'database_start_failed',
-    sentence: 'PostgreSQL may not read or write its data directory; check its owner, its permissions and those of the directories above it.',
+    sentence:
+      'PostgreSQL may not read or write its data directory; check its owner, its permissions and those of the directories above it.',
   },
 ]
 
@@ -46,7 +47,8 @@ export type StartObstacle = 'port' | 'passing' | 'lasting'
 
 /** What stood in the way, by the output in an error of {@link startFailure}. */
 export function obstacleOf(error: unknown): StartObstacle {
-  const output = error instanceof ClavigerError ? String(error.data['output'] ?? '') : ''
+  const printed = error instanceof ClavigerError ? error.data['output'] : undefined
+  const output = typeof printed === 'string' ? printed : ''
   if (/could not create any TCP\/IP sockets/.test(output)) return 'port'
   // The children of a killed server need a moment to notice; another process may just have started it.
   return /pre-existing shared memory block|lock file "[^"]*" already exists/.test(output) ? 'passing' : 'lasting'

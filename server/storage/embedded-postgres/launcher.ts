@@ -108,7 +108,8 @@ function describe(error: unknown): string {
 
 async function moveOut({ installation, log }: House, stay: Stay): Promise<void> {
   const last = await stay.tenancy.leave(async () => {
-    if (!(await stopPostmaster(installation))) log.warn({}, 'the embedded PostgreSQL is left running: its process cannot be told apart, or does not end')
+    if (!(await stopPostmaster(installation)))
+      log.warn({}, 'the embedded PostgreSQL is left running: its process cannot be told apart, or does not end')
   })
   log.info({ last }, last ? 'stopped the embedded PostgreSQL' : 'left the embedded PostgreSQL to other processes')
 }

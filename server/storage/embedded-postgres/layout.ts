@@ -71,7 +71,10 @@ async function otherMajor(directory: string): Promise<string | null> {
 }
 
 async function readMajor(dataDirectory: string): Promise<string | null> {
-  return readFile(join(dataDirectory, 'PG_VERSION'), 'utf8').then((text) => text.trim(), () => null)
+  return readFile(join(dataDirectory, 'PG_VERSION'), 'utf8').then(
+    (text) => text.trim(),
+    () => null,
+  )
 }
 
 function wrongMajor(directory: string, found: string, version: string): ClavigerError {

@@ -63,7 +63,10 @@ async function isThread(pid: number): Promise<boolean> {
 }
 
 function bootId(): Promise<string> {
-  return readFile('/proc/sys/kernel/random/boot_id', 'utf8').then((text) => text.trim(), () => '')
+  return readFile('/proc/sys/kernel/random/boot_id', 'utf8').then(
+    (text) => text.trim(),
+    () => '',
+  )
 }
 
 async function unixStatus(pid: number): Promise<ProcessStatus | null> {

@@ -22,7 +22,13 @@ export async function reachableBinaries(binaries: PostgresBinaries, account: Acc
 
 /** Root’s own and readable to all: the account has no need to change its programs. */
 async function makeCopy(binaries: PostgresBinaries, copyDirectory: string): Promise<void> {
-  if (await stat(copyDirectory).then(() => true, () => false)) return
+  if (
+    await stat(copyDirectory).then(
+      () => true,
+      () => false,
+    )
+  )
+    return
   const half = `${copyDirectory}.new`
   await rm(half, { recursive: true, force: true })
   await cp(binaries.root, half, { recursive: true, verbatimSymlinks: true })

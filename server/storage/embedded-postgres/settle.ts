@@ -113,4 +113,3 @@ function freePort(): Promise<number> {
     })
   })
 }
-

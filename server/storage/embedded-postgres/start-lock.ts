@@ -61,7 +61,13 @@ async function removeStale(path: string): Promise<boolean> {
   const judged = await readLock(path)
   if (judged === null || !(await isStale(path, judged))) return false
   const aside = `${path}.${randomBytes(8).toString('hex')}`
-  if (!(await rename(path, aside).then(() => true, () => false))) return false
+  if (
+    !(await rename(path, aside).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return false
   const moved = await readLock(aside)
   if (moved !== null && moved !== judged) await tryCreate(path, moved)
   await rm(aside, { force: true })
@@ -79,5 +85,8 @@ async function isStale(path: string, content: string): Promise<boolean> {
 }
 
 function readLock(path: string): Promise<string | null> {
-  return readFile(path, 'utf8').then((text) => text, () => null)
+  return readFile(path, 'utf8').then(
+    (text) => text,
+    () => null,
+  )
 }

@@ -17,7 +17,11 @@ afterAll(() => fresh.drop())
 
 async function check(url: string): Promise<void> {
   const database = openDatabase(url)
-  await checkConnection(database, url).finally(() => database.close())
+  try {
+    await checkConnection(database, url)
+  } finally {
+    await database.close()
+  }
 }
 
 function changed(change: (url: URL) => void): string {
@@ -43,8 +47,12 @@ test.each([
 })
 
 test('a port nobody listens on, and a host that is none, are named', async () => {
-  await expect(check('postgres://alice:open-sesame@127.0.0.1:1/notes')).rejects.toThrow('The database alice@127.0.0.1:1/notes cannot be used: nothing listens there.')
-  await expect(check('postgres://alice:open-sesame@nowhere.invalid/notes')).rejects.toThrow(/alice@nowhere\.invalid:5432\/notes cannot be used: (no such host|the host’s name)/)
+  await expect(check('postgres://alice:open-sesame@127.0.0.1:1/notes')).rejects.toThrow(
+    'The database alice@127.0.0.1:1/notes cannot be used: nothing listens there.',
+  )
+  await expect(check('postgres://alice:open-sesame@nowhere.invalid/notes')).rejects.toThrow(
+    /alice@nowhere\.invalid:5432\/notes cannot be used: (no such host|the host’s name)/,
+  )
 })
 
 test('a server that is no PostgreSQL is named', async () => {
@@ -55,11 +63,14 @@ test('a server that is no PostgreSQL is named', async () => {
   server.close()
 })
 
-test.each(['localhost:5432', 'mysql://root@localhost/notes', 'postgres://alice:p#ss@host/db:x'])('%s is refused without quoting it', async (url) => {
-  const failure = await check(url).catch((error: unknown) => error)
-  expect(failure).toMatchObject({ code: 'config_invalid' })
-  expect(String(failure)).not.toContain(url)
-})
+test.each(['localhost:5432', 'mysql://root@localhost/notes', 'postgres://alice:p#ss@host/db:x'])(
+  '%s is refused without quoting it',
+  async (url) => {
+    const failure = await check(url).catch((error: unknown) => error)
+    expect(failure).toMatchObject({ code: 'config_invalid' })
+    expect(String(failure)).not.toContain(url)
+  },
+)
 
 test.each([
   ['default_transaction_isolation', 'serializable', /read committed/],

@@ -20,11 +20,17 @@ afterAll(() => rm(root, { recursive: true, force: true }))
 describe('a start that fails', () => {
   test.each([
     ['FATAL:  could not write lock file "postmaster.pid": No space left on device', 'storage_full'],
-    ['FATAL:  could not extend file "base/1/2691": wrote only 4096 of 8192 bytes at block 9\nHINT:  Check free disk space.', 'storage_full'],
+    [
+      'FATAL:  could not extend file "base/1/2691": wrote only 4096 of 8192 bytes at block 9\nHINT:  Check free disk space.',
+      'storage_full',
+    ],
     ['initdb: error: cannot be run as root', 'database_platform'],
     ['"root" execution of the PostgreSQL server is not permitted.', 'database_platform'],
     ['postgres: error while loading shared libraries: libicui18n.so.60: cannot open shared object file', 'database_platform'],
-    ['FATAL:  database files are incompatible with server\nDETAIL:  The data directory was initialized by PostgreSQL version 17', 'database_version'],
+    [
+      'FATAL:  database files are incompatible with server\nDETAIL:  The data directory was initialized by PostgreSQL version 17',
+      'database_version',
+    ],
     ['FATAL:  could not create any TCP/IP sockets', 'database_start_failed'],
     ['initdb: error: could not access directory "/root/data": Permission denied', 'database_start_failed'],
     ['something nobody has seen', 'database_start_failed'],
@@ -57,7 +63,10 @@ describe('the binaries', () => {
     const native = join(root, 'package', 'native')
     await mkdir(join(native, 'lib'), { recursive: true })
     await writeFile(join(native, 'lib', 'libpq.so.5.18'), 'library')
-    const links = [{ source: 'native/lib/libpq.so.5.18', target: 'native/lib/libpq.so.5' }, { source: 'a', target: '../escape' }]
+    const links = [
+      { source: 'native/lib/libpq.so.5.18', target: 'native/lib/libpq.so.5' },
+      { source: 'a', target: '../escape' },
+    ]
     await writeFile(join(native, 'pg-symlinks.json'), JSON.stringify(links))
     const binaries = { root: native, version: '18.4', linkDirectory: null }
     await Promise.all([linkLibraries(binaries, join(root, 'links')), linkLibraries(binaries, join(root, 'links'))])

@@ -1,5 +1,5 @@
 /** The launcher through the accidents it is for: killed parents, killed servers, strangers, leftovers. */
-import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -243,7 +243,9 @@ describe('a server killed with kill -9', () => {
     const postgres = await start(directory)
     const pid = await serverPid(directory)
     await killServer(directory)
-    await expect.poll(() => query(postgres.url, 'select count(*)::int as rows from kept').catch(() => null), { timeout: 20_000 }).toEqual([{ rows: 0 }])
+    await expect
+      .poll(() => query(postgres.url, 'select count(*)::int as rows from kept').catch(() => null), { timeout: 20_000 })
+      .toEqual([{ rows: 0 }])
     expect(await serverPid(directory)).not.toBe(pid)
   })
 
@@ -291,7 +293,10 @@ describe('a directory that is not for us', () => {
   test('is refused when another major wrote it, with both versions and the way out', async () => {
     const directory = await preparedDirectory()
     await writeFile(join(directory, 'pg18', 'PG_VERSION'), '17\n')
-    const refusal = { code: 'database_version', message: expect.stringMatching(/PostgreSQL 17, this package brings 18\.4.*claviger backup.*claviger restore/) }
+    const refusal = {
+      code: 'database_version',
+      message: expect.stringMatching(/PostgreSQL 17, this package brings 18\.4.*claviger backup.*claviger restore/),
+    }
     await expect(start(directory)).rejects.toMatchObject(refusal)
     await rename(join(directory, 'pg18'), join(directory, 'pg17'))
     await expect(start(directory)).rejects.toMatchObject(refusal)
@@ -305,9 +310,15 @@ describe('a directory that is not for us', () => {
     const directory = await preparedDirectory()
     const credentials = await readFile(join(directory, 'pg.json'), 'utf8')
     await writeFile(join(directory, 'pg.json'), credentials.slice(0, -4))
-    await expect(start(directory)).rejects.toMatchObject({ code: 'database_start_failed', message: expect.stringMatching(/pg\.json is damaged/) })
+    await expect(start(directory)).rejects.toMatchObject({
+      code: 'database_start_failed',
+      message: expect.stringMatching(/pg\.json is damaged/),
+    })
     await rm(join(directory, 'pg.json'))
-    await expect(start(directory)).rejects.toMatchObject({ code: 'database_start_failed', message: expect.stringMatching(/pg\.json is missing/) })
+    await expect(start(directory)).rejects.toMatchObject({
+      code: 'database_start_failed',
+      message: expect.stringMatching(/pg\.json is missing/),
+    })
   })
 
   test('is refused with the reason when PostgreSQL cannot start in it', async () => {
@@ -318,9 +329,15 @@ describe('a directory that is not for us', () => {
   })
 })
 
-async function startForeignServer(directory: string): Promise<ReturnType<typeof spawn>> {
+async function startForeignServer(directory: string): Promise<ChildProcess> {
   const { layout, binaries, account } = await prepareInstallation(directory)
-  await initialise({ binaries, account, dataDirectory: layout.dataDirectory, password: 'foreign', passwordFile: join(directory, 'foreign') })
+  await initialise({
+    binaries,
+    account,
+    dataDirectory: layout.dataDirectory,
+    password: 'foreign',
+    passwordFile: join(directory, 'foreign'),
+  })
   const options = ['-D', layout.dataDirectory, '-c', 'listen_addresses=', '-c', 'unix_socket_directories=.']
   const server = spawnAs(account, programPath(binaries, 'postgres'), options, { env: programEnvironment(binaries), stdio: 'ignore' })
   while ((await readPostmaster(layout.dataDirectory))?.status !== 'ready') await delay(10)
