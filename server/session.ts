@@ -292,10 +292,5 @@ function parseFrame(bytes: Uint8Array): ClientFrame | null {
 
 function closeReasonOf(error: unknown): CloseReason {
   if (hasCode(error, 'rate_limited')) return 'rateLimited'
-  if (!(error instanceof ClavigerError) || !judgeIsClients(error)) return 'internal'
-  return 'unauthenticated'
-}
-
-function judgeIsClients(error: ClavigerError): boolean {
-  return !hasCode(error, 'internal', 'server_unavailable', 'storage_full') && judgeError(error).failure === null
+  return judgeError(error).failure === null ? 'unauthenticated' : 'internal'
 }

@@ -21,24 +21,24 @@ export interface ByteRange {
 
 export interface BodyStore {
   /**
-   * Starts an upload or resumes it.
+   * Starts an upload or resumes it. How long it will be is known when it ends: bodies are streamed.
    *
-   * @param upload - `bytes`: of the ciphertext; `owner`: who may write it.
+   * @param upload - `owner`: who may write it.
    * @returns the parts that are there.
    * @throws ClavigerError `body_invalid` if the name is in use for anything else.
    */
-  begin(name: BodyName, upload: { readonly bytes: number; readonly owner: PrincipalId }): Promise<readonly number[]>
+  begin(name: BodyName, upload: { readonly owner: PrincipalId }): Promise<readonly number[]>
   /**
    * Stores one whole part (`BODY_PART_BYTES`, the last one shorter), durably when it returns. Again replaces it.
    *
-   * @throws ClavigerError `not_found` unless `owner` is uploading it, `malformed` for a part of another length.
+   * @throws ClavigerError `not_found` unless `owner` is uploading it, `malformed` for a part that is empty or too long.
    */
   writePart(name: BodyName, part: { readonly part: number; readonly data: Uint8Array; readonly owner: PrincipalId }): Promise<void>
   /**
    * Ends an upload: a write may name the body from now on. Again does nothing.
    *
    * @param list - `hashes`: of the chunks, 32 bytes each.
-   * @throws ClavigerError `not_found`, `body_incomplete` (data: `missing` parts), `body_invalid` if the list has the wrong length.
+   * @throws ClavigerError `not_found`, `body_incomplete` (data: `missing` parts: absent, or short and not the last), `body_invalid` if the list has the wrong length.
    */
   complete(name: BodyName, list: { readonly hashes: Uint8Array; readonly owner: PrincipalId }): Promise<void>
   /** Ciphertext, shorter only at the end. @throws ClavigerError `not_found`. */

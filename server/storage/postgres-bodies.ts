@@ -21,28 +21,33 @@ export interface BodyRetention {
 
 interface BodyRow {
   state: BodyState
-  bytes: number
   owner: Uint8Array
 }
 
+/** Parts of the longest body; its ciphertext is a little longer than what it holds. */
+const PARTS_MAX = Math.ceil((2 * BODY_BYTES_MAX) / BODY_PART_BYTES)
+/** Missing parts that an error names. */
+const MISSING_NAMED_MAX = 64
 /** Parts deleted in one transaction. */
 const COLLECTED_PARTS_MAX = 64
 
-const INSERT = statement('body_insert', `insert into bodies (group_id, body_id, state, bytes, owner) values ($1, $2, 'uploading', $3, $4) on conflict do nothing`)
-const LOCK = statement<BodyRow>('body_lock', 'select state, bytes, owner from bodies where group_id = $1 and body_id = $2 for no key update')
+/** The length is known when the upload ends. */
+const INSERT = statement('body_insert', `insert into bodies (group_id, body_id, state, bytes, owner) values ($1, $2, 'uploading', 0, $3) on conflict do nothing`)
+const LOCK = statement<BodyRow>('body_lock', 'select state, owner from bodies where group_id = $1 and body_id = $2 for no key update')
 const TOUCH = statement('body_touch', 'update bodies set since = now() where group_id = $1 and body_id = $2')
-const LIST_PARTS = statement<{ part: number }>('body_list_parts', 'select part from body_parts where group_id = $1 and body_id = $2 order by part')
+const LIST_PARTS = statement<{ part: number; bytes: number }>(
+  'body_list_parts',
+  'select part, octet_length(data) as bytes from body_parts where group_id = $1 and body_id = $2 order by part',
+)
 /** SHARE on the body keeps the collector and the end of the upload out; parts go beside each other. */
 const WRITE_PART = statement(
   'body_write_part',
   `with body as materialized (
-     select from bodies where group_id = $1 and body_id = $2 and owner = $3 and state = 'uploading'
-       and octet_length($5::bytea) = least(${BODY_PART_BYTES}, bytes - $4::bigint * ${BODY_PART_BYTES}) for share)
+     select from bodies where group_id = $1 and body_id = $2 and owner = $3 and state = 'uploading' for share)
    insert into body_parts (group_id, body_id, part, data) select $1, $2, $4::int, $5 from body
    on conflict (group_id, body_id, part) do update set data = excluded.data`,
 )
-const COMPLETE = statement('body_complete', `update bodies set state = 'complete', hashes = $3, since = now() where group_id = $1 and body_id = $2`)
-const IS_OWN_UPLOAD = statement('body_is_own_upload', `select from bodies where group_id = $1 and body_id = $2 and owner = $3 and state = 'uploading'`)
+const COMPLETE = statement('body_complete', `update bodies set state = 'complete', hashes = $3, bytes = $4, since = now() where group_id = $1 and body_id = $2`)
 /** A reader keeps an orphan: who has the header may read to the end. */
 const READ = statement<{ part: number | null; data: Uint8Array }>(
   'body_read',
@@ -84,12 +89,11 @@ export class PostgresBodies implements BodyStore {
     this.#uploadMs = uploadMs
   }
 
-  begin({ group, bodyId }: BodyName, { bytes, owner }: { readonly bytes: number; readonly owner: PrincipalId }): Promise<readonly number[]> {
-    if (!Number.isSafeInteger(bytes) || bytes < 1 || bytes > 2 * BODY_BYTES_MAX) throw new ClavigerError('limit_exceeded', 'the body is too long')
+  begin({ group, bodyId }: BodyName, { owner }: { readonly owner: PrincipalId }): Promise<readonly number[]> {
     return transact(this.#database, async (connection) => {
-      await execute(connection, INSERT, [group, bodyId, bytes, owner])
+      await execute(connection, INSERT, [group, bodyId, owner])
       const body = await first(connection, LOCK, [group, bodyId])
-      const isSame = body !== null && body.bytes === bytes && equalBytes(body.owner, owner) && (body.state === 'uploading' || body.state === 'complete')
+      const isSame = body !== null && equalBytes(body.owner, owner) && (body.state === 'uploading' || body.state === 'complete')
       if (!isSame) throw new ClavigerError('body_invalid', 'a body’s name is used for one upload')
       await execute(connection, TOUCH, [group, bodyId])
       return (await all(connection, LIST_PARTS, [group, bodyId])).map(({ part }) => part)
@@ -97,10 +101,10 @@ export class PostgresBodies implements BodyStore {
   }
 
   writePart({ group, bodyId }: BodyName, { part, data, owner }: { readonly part: number; readonly data: Uint8Array; readonly owner: PrincipalId }): Promise<void> {
+    if (part >= PARTS_MAX) throw new ClavigerError('limit_exceeded', 'the body is too long')
+    if (data.length < 1 || data.length > BODY_PART_BYTES) throw new ClavigerError('malformed', `a part must be 1 to ${BODY_PART_BYTES} bytes`)
     return withStorageErrors(async () => {
-      if ((await execute(this.#database.pool, WRITE_PART, [group, bodyId, owner, part, data])) > 0) return
-      const isUploading = (await first(this.#database.pool, IS_OWN_UPLOAD, [group, bodyId, owner])) !== null
-      throw isUploading ? new ClavigerError('malformed', 'a part has a fixed length') : new ClavigerError('not_found', 'no such upload')
+      if ((await execute(this.#database.pool, WRITE_PART, [group, bodyId, owner, part, data])) === 0) throw new ClavigerError('not_found', 'no such upload')
     })
   }
 
@@ -110,9 +114,9 @@ export class PostgresBodies implements BodyStore {
       if (body === null || !equalBytes(body.owner, owner)) throw new ClavigerError('not_found', 'no such upload')
       if (body.state === 'complete') return
       if (body.state !== 'uploading') throw new ClavigerError('not_found', 'no such upload')
-      await assertWhole(connection, { group, bodyId }, body.bytes)
-      if (hashes.length !== Math.ceil(body.bytes / SEALED_CHUNK_BYTES) * HASH_BYTES) throw new ClavigerError('body_invalid', 'the list must have one hash for each chunk')
-      await execute(connection, COMPLETE, [group, bodyId, hashes])
+      const bytes = await lengthOf(connection, { group, bodyId })
+      if (hashes.length !== Math.ceil(bytes / SEALED_CHUNK_BYTES) * HASH_BYTES) throw new ClavigerError('body_invalid', 'the list must have one hash for each chunk')
+      await execute(connection, COMPLETE, [group, bodyId, hashes, bytes])
     })
   }
 
@@ -144,12 +148,16 @@ export class PostgresBodies implements BodyStore {
   }
 }
 
-/** @throws ClavigerError `body_incomplete` unless every part is there; each was stored with its one length. */
-async function assertWhole(connection: PoolClient, { group, bodyId }: BodyName, bytes: number): Promise<void> {
-  const present = new Set((await all(connection, LIST_PARTS, [group, bodyId])).map(({ part }) => part))
-  const count = Math.ceil(bytes / BODY_PART_BYTES)
-  if (present.size === count) return
+/** The length of an upload. @throws ClavigerError `body_incomplete` unless its parts are whole: none is missing, all but the last are full. */
+async function lengthOf(connection: PoolClient, { group, bodyId }: BodyName): Promise<number> {
+  const parts = await all(connection, LIST_PARTS, [group, bodyId])
+  const bytesByPart = new Map(parts.map(({ part, bytes }) => [part, bytes]))
+  const last = parts.at(-1)?.part ?? 0
   const missing: number[] = []
-  for (let part = 0; part < count && missing.length < 64; part += 1) if (!present.has(part)) missing.push(part)
-  throw new ClavigerError('body_incomplete', undefined, { data: { missing } })
+  for (let part = 0; part <= last && missing.length < MISSING_NAMED_MAX; part += 1) {
+    const bytes = bytesByPart.get(part) ?? 0
+    if (bytes === 0 || (part < last && bytes < BODY_PART_BYTES)) missing.push(part)
+  }
+  if (missing.length > 0) throw new ClavigerError('body_incomplete', undefined, { data: { missing } })
+  return last * BODY_PART_BYTES + (bytesByPart.get(last) ?? 0)
 }

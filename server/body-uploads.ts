@@ -1,0 +1,87 @@
+/**
+ * Parts of bodies on their way in: frames are gathered in memory until their part is whole, and only then stored.
+ *
+ * A part in memory is not durable and its frames are not promised anything: after a lost connection the client
+ * sends the part again.
+ */
+import { ClavigerError } from '../shared/errors.ts'
+import { idKey } from '../shared/ids.ts'
+import { BODY_PART_BYTES } from '../shared/limits.ts'
+import type { Params } from '../shared/protocol/messages.ts'
+import type { Peer } from './peer.ts'
+
+/** Parts one session may have unfinished: twice the window of a client. */
+const PARTS_PER_SESSION_MAX = 8
+/** Parts of all sessions, 1 MiB each. */
+const PARTS_PER_PROCESS_MAX = 256
+
+/** One part, as far as its frames have arrived. */
+interface Gathering {
+  readonly data: Uint8Array
+  readonly lengthByOffset: Map<number, number>
+  /** Known once the last frame has come. */
+  end: number | null
+}
+
+export class BodyUploads {
+  readonly #byPeer = new Map<Peer, Map<string, Gathering>>()
+  #count = 0
+
+  /**
+   * Takes one frame.
+   *
+   * @returns the whole part if this frame completes it, else null.
+   * @throws ClavigerError `malformed`, `limit_exceeded`, `rate_limited`.
+   */
+  gather(peer: Peer, frame: Params<'body.write'>): Uint8Array | null {
+    if (frame.offset + frame.data.length > BODY_PART_BYTES) throw new ClavigerError('malformed', `a part must be at most ${BODY_PART_BYTES} bytes`)
+    const key = `${idKey(frame.group)}/${idKey(frame.bodyId)}/${frame.part}`
+    if (frame.offset === 0 && frame.last) {
+      this.#drop(peer, key)
+      return frame.data
+    }
+    const part = this.#gathering(peer, key)
+    part.data.set(frame.data, frame.offset)
+    part.lengthByOffset.set(frame.offset, frame.data.length)
+    if (frame.last) part.end = frame.offset + frame.data.length
+    if (!isWhole(part)) return null
+    this.#drop(peer, key)
+    return part.data.subarray(0, part.end ?? 0)
+  }
+
+  /** The session has ended. */
+  remove(peer: Peer): void {
+    this.#count -= this.#byPeer.get(peer)?.size ?? 0
+    this.#byPeer.delete(peer)
+  }
+
+  #gathering(peer: Peer, key: string): Gathering {
+    const parts = this.#byPeer.get(peer) ?? new Map<string, Gathering>()
+    const known = parts.get(key)
+    if (known !== undefined) return known
+    if (parts.size >= PARTS_PER_SESSION_MAX) throw new ClavigerError('limit_exceeded', `at most ${PARTS_PER_SESSION_MAX} parts may be unfinished`)
+    if (this.#count >= PARTS_PER_PROCESS_MAX) throw new ClavigerError('rate_limited', 'Too many uploads at once; try again shortly.')
+    const part: Gathering = { data: new Uint8Array(BODY_PART_BYTES), lengthByOffset: new Map(), end: null }
+    this.#byPeer.set(peer, parts.set(key, part))
+    this.#count += 1
+    return part
+  }
+
+  #drop(peer: Peer, key: string): void {
+    const parts = this.#byPeer.get(peer)
+    if (parts?.delete(key) !== true) return
+    this.#count -= 1
+    if (parts.size === 0) this.#byPeer.delete(peer)
+  }
+}
+
+/** Whether the frames join without a gap from the start to the end. */
+function isWhole({ lengthByOffset, end }: Gathering): boolean {
+  let offset = 0
+  while (offset !== end) {
+    const length = lengthByOffset.get(offset) ?? 0
+    if (length === 0) return false
+    offset += length
+  }
+  return true
+}

@@ -1,0 +1,28 @@
+/** What handlers work with: the parts of one server, made once in `server.ts`. */
+import type { Access } from './access.ts'
+import type { Audit } from './audit.ts'
+import type { BodyUploads } from './body-uploads.ts'
+import type { Clock } from './clock.ts'
+import type { CommitHashes } from './commit-hashes.ts'
+import type { Groups } from './groups.ts'
+import type { Metrics } from './metrics.ts'
+import type { Referee } from './referee.ts'
+import type { Relay } from './relay/relay.ts'
+import type { BodyStore } from './storage/body-store.ts'
+import type { WriteCombiner } from './storage/combiner.ts'
+import type { Database } from './storage/database.ts'
+
+export interface Services {
+  readonly database: Database
+  readonly clock: Clock
+  readonly metrics: Metrics
+  readonly groups: Groups
+  readonly access: Access
+  readonly hashes: CommitHashes
+  readonly referee: Referee
+  readonly relay: Relay
+  readonly writes: WriteCombiner
+  readonly bodies: BodyStore
+  readonly uploads: BodyUploads
+  readonly audit: Audit
+}
