@@ -191,10 +191,14 @@ export interface Recipient {
 
 const recipientByEntry = new WeakMap<object, Recipient>()
 
-/** Who receives the secret of an epoch opened now: a function of the roster alone, in the order wraps travel in. */
+/**
+ * Who receives the secret of an epoch opened now: a function of the roster alone, in the order wraps travel in.
+ *
+ * An open invite for depositors receives none: whoever holds its token would read what the role may not.
+ */
 export function recipients(roster: Roster): Recipient[] {
   const members = roster.members.filter((member) => isActive(member) && holdsKeys(member.role))
-  const invites = roster.invites.filter((invite) => invite.state === 'live' && invite.mode === 'open')
+  const invites = roster.invites.filter((invite) => invite.state === 'live' && invite.mode === 'open' && holdsKeys(invite.role))
   return [...members, ...invites].map(recipientOf)
 }
 
