@@ -200,12 +200,15 @@ export class Connection {
 
   #newDial(): Dial {
     const { identity, cards, signer, admission = null, openSocket = defaultOpenSocket() } = this.#options
-    return new Dial({ url: this.#url, identity, cards, signer, admission, openSocket, now: this.#now }, {
-      opened: (opening) => this.#opened(opening),
-      replied: (reply) => this.#replied(reply),
-      event: (event) => this.#listeners.emit('event', event),
-      ended: (end) => this.#ended(end),
-    })
+    return new Dial(
+      { url: this.#url, identity, cards, signer, admission, openSocket, now: this.#now },
+      {
+        opened: (opening) => this.#opened(opening),
+        replied: (reply) => this.#replied(reply),
+        event: (event) => this.#listeners.emit('event', event),
+        ended: (end) => this.#ended(end),
+      },
+    )
   }
 
   #opened({ nonce, time }: { readonly nonce: Uint8Array; readonly time: number }): void {
@@ -231,7 +234,8 @@ export class Connection {
   #loseSession(cause: ClavigerError): void {
     const now = this.#now()
     if (now - this.#openedAt >= LASTING_MS) this.#attempts = 0
-    for (const { reject } of this.#window.takeInFlight()) reject(new ClavigerError('disconnected', undefined, { cause, data: { sent: true } }))
+    for (const { reject } of this.#window.takeInFlight())
+      reject(new ClavigerError('disconnected', undefined, { cause, data: { sent: true } }))
     for (const { reject } of this.#window.takeBoundToSession()) reject(sessionGone())
     this.#window.restartQueueClocks(now)
   }
@@ -268,10 +272,12 @@ export class Connection {
         this.#window.abandon(id)
         reject(reason)
       })
-      const settled = <T>(settle: (value: T) => void) => (value: T): void => {
-        stopWaiting()
-        settle(value)
-      }
+      const settled =
+        <T>(settle: (value: T) => void) =>
+        (value: T): void => {
+          stopWaiting()
+          settle(value)
+        }
       this.#window.add({ id, frame, bound: session !== undefined, resolve: settled(resolve), reject: settled(reject) }, this.#now())
       this.#flush()
     })
@@ -281,7 +287,8 @@ export class Connection {
     this.#lastId += 1
     const id = this.#lastId
     const frame = encodeCanonical({ type: 'request', id, method, params } satisfies Request)
-    if (frame.length > FRAME_BYTES_MAX) throw new ClavigerError('limit_exceeded', `a request must be at most ${FRAME_BYTES_MAX} bytes, got ${frame.length}`)
+    if (frame.length > FRAME_BYTES_MAX)
+      throw new ClavigerError('limit_exceeded', `a request must be at most ${FRAME_BYTES_MAX} bytes, got ${frame.length}`)
     return { id, frame }
   }
 
@@ -313,7 +320,8 @@ export class Connection {
 
 function parseUrl(url: string): URL {
   const parsed = new URL(url)
-  if (parsed.protocol !== 'ws:' && parsed.protocol !== 'wss:') throw new TypeError(`url must start with ws: or wss:, got ${parsed.protocol}`)
+  if (parsed.protocol !== 'ws:' && parsed.protocol !== 'wss:')
+    throw new TypeError(`url must start with ws: or wss:, got ${parsed.protocol}`)
   parsed.hash = ''
   return parsed
 }

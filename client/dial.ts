@@ -193,7 +193,8 @@ export class Dial {
   #welcomed(welcome: Welcome): void {
     const phase = this.#phase
     if (phase.state !== 'authenticating' || !phase.sent) throw new ClavigerError('malformed', 'the server’s welcome was not asked for')
-    if (idKey(welcome.identity) !== idKey(this.#options.identity)) throw new ClavigerError('malformed', 'the server took this client for another')
+    if (idKey(welcome.identity) !== idKey(this.#options.identity))
+      throw new ClavigerError('malformed', 'the server took this client for another')
     this.#phase = { state: 'open' }
     this.#handlers.opened({ nonce: phase.nonce, time: welcome.time })
   }

@@ -59,7 +59,10 @@ const MESSAGE_CHARACTERS_MAX = 300
 
 /** A server’s sentence may end in a terminal: no control characters, and not a page of it. */
 function printable(message: string): string {
-  return message.slice(0, MESSAGE_CHARACTERS_MAX).replaceAll(/[\p{Cc}\p{Cf}\p{Surrogate}]/gu, ' ').trim()
+  return message
+    .slice(0, MESSAGE_CHARACTERS_MAX)
+    .replaceAll(/[\p{Cc}\p{Cf}\p{Surrogate}]/gu, ' ')
+    .trim()
 }
 
 /** By `type`, because a union of all would try each in turn; what is none of these must be an event. */

@@ -73,6 +73,7 @@ export function selectPrefix(entries: ReadonlyMap<string, Uint8Array>, prefix: s
 
 function assertKey(key: unknown): void {
   if (typeof key !== 'string' || key === '') throw new TypeError('key must be a string that is not empty')
-  if (key.length > STORE_KEY_CHARACTERS_MAX) throw new RangeError(`key must be at most ${STORE_KEY_CHARACTERS_MAX} characters, got ${key.length}`)
+  if (key.length > STORE_KEY_CHARACTERS_MAX)
+    throw new RangeError(`key must be at most ${STORE_KEY_CHARACTERS_MAX} characters, got ${key.length}`)
   if (/\p{Surrogate}/u.test(key)) throw new TypeError('key must be well-formed Unicode')
 }

@@ -51,7 +51,11 @@ export class FileStore implements Store {
   #pending: PendingWrite[] = []
   #writing: Promise<void> | null = null
 
-  private constructor(directory: string, lock: ProcessLock & { readonly state: 'acquired' }, { log, entries }: { log: Log; entries: Map<string, Uint8Array> }) {
+  private constructor(
+    directory: string,
+    lock: ProcessLock & { readonly state: 'acquired' },
+    { log, entries }: { log: Log; entries: Map<string, Uint8Array> },
+  ) {
     this.#directory = directory
     this.#lock = lock
     this.#log = log

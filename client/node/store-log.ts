@@ -44,7 +44,10 @@ export function startLog(): { readonly header: Uint8Array; readonly position: Lo
 }
 
 /** One batch as a frame for `position`, and the position after it. */
-export function encodeFrame({ marker, offset, sequence }: LogPosition, batch: StoreBatch): { readonly frame: Uint8Array; readonly position: LogPosition } {
+export function encodeFrame(
+  { marker, offset, sequence }: LogPosition,
+  batch: StoreBatch,
+): { readonly frame: Uint8Array; readonly position: LogPosition } {
   const payload = encodeCanonical([...batch])
   const fields = concat(u32(payload.length), u64(sequence))
   const frame = concat(marker, fields, frameCheck(marker, fields, payload), payload)

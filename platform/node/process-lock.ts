@@ -37,7 +37,8 @@ export async function lockDirectory(directory: string): Promise<ProcessLock> {
     const holder = await readLock(lockPath(directory, current))
     if (holder !== null && !holder.released && (await isRunning(holder.owner))) return { state: 'held', pid: holder.owner.pid }
     const acquired = await acquire(directory, current + 1, { released: false, owner })
-    if (acquired) return { state: 'acquired', release: () => putFile(directory, lockPath(directory, current + 1), { released: true, owner }, rename) }
+    if (acquired)
+      return { state: 'acquired', release: () => putFile(directory, lockPath(directory, current + 1), { released: true, owner }, rename) }
   }
   throw new Error(`could not lock ${directory}: other processes keep locking and releasing it`)
 }
@@ -54,7 +55,12 @@ async function acquire(directory: string, number: number, content: LockFile): Pr
 }
 
 /** Writes a file whole and then gives it its name. */
-async function putFile<T>(directory: string, path: string, content: LockFile, publish: (from: string, to: string) => Promise<T>): Promise<T> {
+async function putFile<T>(
+  directory: string,
+  path: string,
+  content: LockFile,
+  publish: (from: string, to: string) => Promise<T>,
+): Promise<T> {
   const draft = join(directory, `draft.${process.pid}.${randomBytes(8).toString('hex')}`)
   await writeFile(draft, JSON.stringify(content), { mode: 0o600, flag: 'wx' })
   try {

@@ -6,7 +6,14 @@ import { asSignature } from '../../shared/crypto/keys.ts'
 import { verifySignature } from '../../shared/crypto/signature.ts'
 import type { ClavigerError } from '../../shared/errors.ts'
 import { asGroupId } from '../../shared/ids.ts'
-import { FRAME_BYTES_MAX, HANDSHAKE_MS_MAX, HEARTBEAT_MS, REQUEST_BYTES_IN_FLIGHT_MAX, REQUEST_MS_MAX, REQUESTS_IN_FLIGHT_MAX } from '../../shared/limits.ts'
+import {
+  FRAME_BYTES_MAX,
+  HANDSHAKE_MS_MAX,
+  HEARTBEAT_MS,
+  REQUEST_BYTES_IN_FLIGHT_MAX,
+  REQUEST_MS_MAX,
+  REQUESTS_IN_FLIGHT_MAX,
+} from '../../shared/limits.ts'
 import { authenticationMessage } from '../../shared/protocol/authentication.ts'
 import { CLOSE_CODES } from '../../shared/protocol/close-codes.ts'
 import type { Event } from '../../shared/protocol/messages.ts'
@@ -76,7 +83,9 @@ describe('the handshake', () => {
     const { cards, signature, admission } = server.authentication
     expect(cards).toEqual([CARD])
     expect(admission).toBeUndefined()
-    expect(await verifySignature(SIGNER.publicKey, authenticationMessage({ nonce: NONCE, host: HOST, identity: ALICE }), signature)).toBe(true)
+    expect(await verifySignature(SIGNER.publicKey, authenticationMessage({ nonce: NONCE, host: HOST, identity: ALICE }), signature)).toBe(
+      true,
+    )
     for (const other of [
       { nonce: new Uint8Array(32), host: HOST, identity: ALICE },
       { nonce: NONCE, host: 'mallory.example', identity: ALICE },
@@ -243,14 +252,17 @@ describe('requests', () => {
     expect(groups.error()).toMatchObject({ code: 'stale_head', message: 'behind', data: { seq: 7 } })
   })
 
-  test.each(['no_such_code', 'fork', 'decryption_failed', 'closed', 'toString', ''])('the code %j from a server is internal', async (code) => {
-    const connection = tracked(await server.connected())
-    const groups = listGroups(connection)
-    await settle()
-    server.fail(server.requests[0]?.id ?? 0, code)
-    await settle()
-    expect(groups.error()).toMatchObject({ code: 'internal' })
-  })
+  test.each(['no_such_code', 'fork', 'decryption_failed', 'closed', 'toString', ''])(
+    'the code %j from a server is internal',
+    async (code) => {
+      const connection = tracked(await server.connected())
+      const groups = listGroups(connection)
+      await settle()
+      server.fail(server.requests[0]?.id ?? 0, code)
+      await settle()
+      expect(groups.error()).toMatchObject({ code: 'internal' })
+    },
+  )
 
   test('a server’s sentence reaches nobody’s terminal with control characters or at length', async () => {
     const connection = tracked(await server.connected())
@@ -289,7 +301,15 @@ describe('requests', () => {
 
   test('a request past the largest frame is refused here, one at it is sent', async () => {
     const connection = tracked(await server.connected())
-    const [overhead] = [encodeCanonical({ type: 'request', id: 1, method: 'join.request', params: { group: GROUP, request: new Uint8Array(FRAME_BYTES_MAX / 2) } }).length - FRAME_BYTES_MAX / 2]
+    const [overhead] = [
+      encodeCanonical({
+        type: 'request',
+        id: 1,
+        method: 'join.request',
+        params: { group: GROUP, request: new Uint8Array(FRAME_BYTES_MAX / 2) },
+      }).length -
+        FRAME_BYTES_MAX / 2,
+    ]
     writeBytes(connection, FRAME_BYTES_MAX - overhead)
     const tooLarge = writeBytes(connection, FRAME_BYTES_MAX - overhead + 1)
     await settle()
@@ -524,25 +544,31 @@ describe('connecting again', () => {
     expect(delayUntilRetry(connection)).toBeGreaterThan(10_000)
   })
 
-  test.each(Object.entries(CLOSE_CODES).filter(([, { reconnect }]) => !reconnect))('the close code %s is final', async (reason, { code }) => {
-    const connection = tracked(await server.connected())
-    const groups = listGroups(connection)
-    await settle()
-    server.network.newest.drop(code)
-    await pass(120_000)
-    expect(connection.state).toMatchObject({ state: 'closed' })
-    expect(groups.error()).toMatchObject({ code: 'disconnected', data: { sent: true } })
-    expect(server.network.sockets).toHaveLength(1)
-    expect(connection.state).toMatchObject({ error: { message: expect.stringContaining(reason) } })
-    await expect(connection.request('group.list', {})).rejects.toBe(connection.state.state === 'closed' ? connection.state.error : null)
-  })
+  test.each(Object.entries(CLOSE_CODES).filter(([, { reconnect }]) => !reconnect))(
+    'the close code %s is final',
+    async (reason, { code }) => {
+      const connection = tracked(await server.connected())
+      const groups = listGroups(connection)
+      await settle()
+      server.network.newest.drop(code)
+      await pass(120_000)
+      expect(connection.state).toMatchObject({ state: 'closed' })
+      expect(groups.error()).toMatchObject({ code: 'disconnected', data: { sent: true } })
+      expect(server.network.sockets).toHaveLength(1)
+      expect(connection.state).toMatchObject({ error: { message: expect.stringContaining(reason) } })
+      await expect(connection.request('group.list', {})).rejects.toBe(connection.state.state === 'closed' ? connection.state.error : null)
+    },
+  )
 
-  test.each(Object.entries(CLOSE_CODES).filter(([, { reconnect }]) => reconnect))('after the close code %s the client comes back', async (_reason, { code }) => {
-    const connection = tracked(await server.connected())
-    server.network.newest.drop(code)
-    await pass(delayUntilRetry(connection))
-    expect(server.network.sockets).toHaveLength(2)
-  })
+  test.each(Object.entries(CLOSE_CODES).filter(([, { reconnect }]) => reconnect))(
+    'after the close code %s the client comes back',
+    async (_reason, { code }) => {
+      const connection = tracked(await server.connected())
+      server.network.newest.drop(code)
+      await pass(delayUntilRetry(connection))
+      expect(server.network.sockets).toHaveLength(2)
+    },
+  )
 
   test.each([
     ['draining', CLOSE_CODES.draining.code, 1000],

@@ -40,7 +40,9 @@ describe('a lock', () => {
     const release = await acquired()
     expect(await lockDirectory(directory)).toEqual({ state: 'held', pid: process.pid })
     await release()
-    await (await acquired())()
+    await (
+      await acquired()
+    )()
   })
 
   test('leaves one file behind, whoever had it', async () => {
@@ -89,7 +91,7 @@ describe('a lock', () => {
   test('that comes and goes is never held twice', async () => {
     let holders = 0
     const contend = async (): Promise<void> => {
-      for (let count = 0; count < 25; ) {
+      for (let count = 0; count < 25;) {
         const lock = await lockDirectory(directory)
         if (lock.state === 'held') continue
         holders += 1

@@ -7,6 +7,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { MemoryStore } from '../../../client/memory-store.ts'
 import { FileStore } from '../../../client/node/file-store.ts'
 import type { Store } from '../../../client/store.ts'
+import { applyBatch } from '../../../client/store.ts'
 import { STORE_BATCH_BYTES_MAX, STORE_KEY_CHARACTERS_MAX } from '../../../shared/limits.ts'
 
 const cleanups: (() => Promise<void>)[] = []
@@ -18,7 +19,10 @@ afterEach(async () => {
 async function fileStore(): Promise<Store> {
   const directory = await mkdtemp(join(tmpdir(), 'claviger-store-'))
   const store = await FileStore.open(directory)
-  cleanups.push(() => rm(directory, { recursive: true }), () => store.close())
+  cleanups.push(
+    () => rm(directory, { recursive: true }),
+    () => store.close(),
+  )
   return store
 }
 
@@ -36,16 +40,35 @@ describe.each(Object.entries(STORES))('%s', (_name, open) => {
 
   test('what was written is read', async () => {
     const store = await open()
-    await store.write(new Map([['a', bytes(1, 2)], ['empty', bytes()]]))
+    await store.write(
+      new Map([
+        ['a', bytes(1, 2)],
+        ['empty', bytes()],
+      ]),
+    )
     expect(await store.get('a')).toEqual(bytes(1, 2))
     expect(await store.get('empty')).toEqual(bytes())
   })
 
   test('null deletes, in the same batch as writes', async () => {
     const store = await open()
-    await store.write(new Map([['a', bytes(1)], ['b', bytes(2)]]))
-    await store.write(new Map<string, Uint8Array | null>([['a', null], ['c', bytes(3)], ['never there', null]]))
-    expect([...(await store.getAll(''))]).toEqual([['b', bytes(2)], ['c', bytes(3)]])
+    await store.write(
+      new Map([
+        ['a', bytes(1)],
+        ['b', bytes(2)],
+      ]),
+    )
+    await store.write(
+      new Map<string, Uint8Array | null>([
+        ['a', null],
+        ['c', bytes(3)],
+        ['never there', null],
+      ]),
+    )
+    expect([...(await store.getAll(''))]).toEqual([
+      ['b', bytes(2)],
+      ['c', bytes(3)],
+    ])
   })
 
   test('a prefix selects its keys, sorted by code units', async () => {
@@ -58,7 +81,14 @@ describe.each(Object.entries(STORES))('%s', (_name, open) => {
 
   test('writes that are not waited for take effect in the order of the calls', async () => {
     const store = await open()
-    const writes = Array.from({ length: 50 }, (_, index) => store.write(new Map([['a', bytes(index)], [`k${index}`, bytes(index)]])))
+    const writes = Array.from({ length: 50 }, (_, index) =>
+      store.write(
+        new Map([
+          ['a', bytes(index)],
+          [`k${index}`, bytes(index)],
+        ]),
+      ),
+    )
     await Promise.all(writes)
     expect(await store.get('a')).toEqual(bytes(49))
     expect((await store.getAll('k')).size).toBe(50)
@@ -100,7 +130,10 @@ describe.each(Object.entries(STORES))('%s', (_name, open) => {
     ['a value that is undefined', 'a', undefined, TypeError],
   ])('%s is refused and nothing of its batch is written', async (_what, key, value, error) => {
     const store = await open()
-    const batch = new Map<string, unknown>([['good', bytes(1)], [key, value]]) as Map<string, Uint8Array>
+    const batch = new Map<string, unknown>([
+      ['good', bytes(1)],
+      [key, value],
+    ]) as Map<string, Uint8Array>
     await expect(store.write(batch)).rejects.toThrow(error)
     expect((await store.getAll('')).size).toBe(0)
   })
@@ -135,7 +168,7 @@ describe.each(Object.entries(STORES))('%s', (_name, open) => {
         const model = new Map<string, Uint8Array>()
         for (const entries of script) {
           await store.write(new Map(entries))
-          for (const [name, content] of new Map(entries)) content === null ? model.delete(name) : model.set(name, content)
+          applyBatch(model, new Map(entries))
         }
         const sorted = [...model].sort(([left], [right]) => (left < right ? -1 : 1))
         expect([...(await store.getAll(''))]).toEqual(sorted)

@@ -48,7 +48,12 @@ async function threeBatches(): Promise<readonly number[]> {
   const store = await FileStore.open(directory)
   const sizes: number[] = [(await stat(logPath())).size]
   for (const [index, length] of [40, 10, 60].entries()) {
-    await store.write(new Map([[`k${index}`, new Uint8Array(length).fill(index + 1)], ['shared', Uint8Array.of(index)]]))
+    await store.write(
+      new Map([
+        [`k${index}`, new Uint8Array(length).fill(index + 1)],
+        ['shared', Uint8Array.of(index)],
+      ]),
+    )
     sizes.push((await stat(logPath())).size)
   }
   await store.close()
@@ -65,7 +70,12 @@ async function openBytes(bytes: Uint8Array): Promise<FileStore> {
 describe('what survives', () => {
   test('a store that is opened again has what was written', async () => {
     const store = await openStore()
-    await store.write(new Map([['a', Uint8Array.of(1)], ['b', Uint8Array.of(2)]]))
+    await store.write(
+      new Map([
+        ['a', Uint8Array.of(1)],
+        ['b', Uint8Array.of(2)],
+      ]),
+    )
     await store.write(one('b', null))
     const again = await reopened(store)
     expect([...(await again.getAll(''))]).toEqual([['a', Uint8Array.of(1)]])
@@ -133,7 +143,12 @@ describe('what survives', () => {
     const sizes = await threeBatches()
     const log = await readFile(logPath())
     const [start = 0, first = 0, second = 0] = sizes
-    const [header, one, two, three] = [log.subarray(0, start), log.subarray(start, first), log.subarray(first, second), log.subarray(second)]
+    const [header, one, two, three] = [
+      log.subarray(0, start),
+      log.subarray(start, first),
+      log.subarray(first, second),
+      log.subarray(second),
+    ]
     const spliced = {
       'a batch taken out': [header, one, three],
       'two batches exchanged': [header, two, one, three],
@@ -187,7 +202,11 @@ describe('the file', () => {
     for (let count = 0; count < 100; count += 1) await store.write(one(`k${count % 3}`, value.fill(count)))
     expect((await stat(logPath())).size).toBeLessThan(2_500_000)
     const again = await reopened(store)
-    expect([...(await again.getAll(''))].map(([key, content]) => [key, content.length, content[0]])).toEqual([['k0', 100_000, 99], ['k1', 100_000, 97], ['k2', 100_000, 98]])
+    expect([...(await again.getAll(''))].map(([key, content]) => [key, content.length, content[0]])).toEqual([
+      ['k0', 100_000, 99],
+      ['k1', 100_000, 97],
+      ['k2', 100_000, 98],
+    ])
     expect((await stat(logPath())).mode & 0o777).toBe(0o600)
   })
 
@@ -218,7 +237,9 @@ describe('the disk', () => {
   test('a full disk fails the batch that does not fit, and nothing else', async ({ skip }) => {
     const program = fileURLToPath(new URL('full-disk.ts', import.meta.url))
     const script = 'mount -t tmpfs -o size=1m tmpfs "$1" && exec "$2" "$3" "$4" "$1"'
-    const child = spawn('unshare', ['--map-root-user', '--mount', 'sh', '-c', script, 'sh', directory, process.execPath, RUNNER, program], { stdio: ['ignore', 'pipe', 'ignore'] })
+    const child = spawn('unshare', ['--map-root-user', '--mount', 'sh', '-c', script, 'sh', directory, process.execPath, RUNNER, program], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
     const [output, code] = await Promise.all([textOf(child.stdout), exitOf(child)])
     if (code !== 0 && output === '') skip('this machine does not let tests mount a small file system')
     expect(JSON.parse(output)).toEqual({ large: 'store_failed', stillThere: true, small: 'written', afterReopening: ['before', 'small'] })
@@ -228,7 +249,10 @@ describe('the disk', () => {
 describe('one process at a time', () => {
   test('a store that is open cannot be opened again', async () => {
     await openStore()
-    await expect(FileStore.open(directory)).rejects.toMatchObject({ code: 'store_locked', message: expect.stringContaining(`${process.pid}`) })
+    await expect(FileStore.open(directory)).rejects.toMatchObject({
+      code: 'store_locked',
+      message: expect.stringContaining(`${process.pid}`),
+    })
   })
 
   test('a store that could not be opened is not left locked', async () => {
@@ -259,7 +283,10 @@ async function killedWriter(milliseconds: number): Promise<{ acknowledged: Reado
     if (count !== undefined) acknowledged.set(writer, Number(count))
   })
   await once(lines, 'line')
-  const lockedMeanwhile = await FileStore.open(directory).then(() => 'opened', (error: { code: unknown }) => error.code)
+  const lockedMeanwhile = await FileStore.open(directory).then(
+    () => 'opened',
+    (error: { code: unknown }) => error.code,
+  )
   await delay(milliseconds)
   child.kill('SIGKILL')
   await Promise.all([once(child, 'exit'), once(lines, 'close')])

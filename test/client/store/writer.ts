@@ -18,7 +18,13 @@ async function writeWithoutEnd(store: FileStore, writer: number): Promise<never>
   for (let count = 0; ; count += 1) {
     const value = new Uint8Array(VALUE_BYTES).fill(count % 251)
     const counter = Uint8Array.from(Buffer.from(`${count}`))
-    await store.write(new Map([[`w${writer}/a/${count % 40}`, value], [`w${writer}/b/${count % 40}`, value], [`w${writer}/count`, counter]]))
+    await store.write(
+      new Map([
+        [`w${writer}/a/${count % 40}`, value],
+        [`w${writer}/b/${count % 40}`, value],
+        [`w${writer}/count`, counter],
+      ]),
+    )
     writeSync(STANDARD_OUTPUT, `${writer} ${count}\n`)
   }
 }
