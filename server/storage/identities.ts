@@ -1,9 +1,10 @@
 /** Identities the server has seen: their chain of cards, which only ever gets longer. */
 import type { IdentityId } from '../../shared/ids.ts'
+import { asIdentityId } from '../../shared/ids.ts'
 import type { SigningPublicKey } from '../../shared/crypto/keys.ts'
 import { asSigningPublicKey } from '../../shared/crypto/keys.ts'
 import type { Database } from './database.ts'
-import { execute, first, statement } from './statement.ts'
+import { all, execute, first, statement } from './statement.ts'
 import { isUniqueViolation, withStorageErrors } from './storage-error.ts'
 
 export interface IdentityRow {
@@ -30,6 +31,11 @@ const READ = statement<{ signing_key: Uint8Array; revision: number; cards: Uint8
   'select signing_key, revision, cards from identities where identity_id = $1',
 )
 const COMPARE = statement<{ revision: number; same: boolean }>('identity_compare', 'select revision, cards = $2 as same from identities where identity_id = $1')
+const READ_NEWER = statement<{ identity_id: Uint8Array; revision: number }>(
+  'identity_read_newer',
+  `select i.identity_id, i.revision from unnest($1::bytea[], $2::int[]) as x(identity_id, revision)
+   join identities i on i.identity_id = x.identity_id where i.revision > x.revision`,
+)
 
 /** Keeps a verified chain of cards unless a newer one is kept. That a longer chain extends the kept one is the caller's check. */
 export function storeCards(database: Database, { identity, signingKey, revision, cards }: IdentityRow): Promise<StoreCardsOutcome> {
@@ -50,6 +56,14 @@ export function readIdentity(database: Database, identity: IdentityId): Promise<
   return withStorageErrors(async () => {
     const row = await first(database.pool, READ, [identity])
     return row === null ? null : { identity, signingKey: asSigningPublicKey(row.signing_key), revision: row.revision, cards: row.cards }
+  })
+}
+
+/** Which of these identities have a newer card than the revision given. */
+export function readNewerRevisions(database: Database, known: readonly Pick<IdentityRow, 'identity' | 'revision'>[]): Promise<Pick<IdentityRow, 'identity' | 'revision'>[]> {
+  return withStorageErrors(async () => {
+    const rows = await all(database.pool, READ_NEWER, [known.map(({ identity }) => identity), known.map(({ revision }) => revision)])
+    return rows.map((row) => ({ identity: asIdentityId(row.identity_id), revision: row.revision }))
   })
 }
 

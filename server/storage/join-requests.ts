@@ -3,7 +3,7 @@ import { ClavigerError } from '../../shared/errors.ts'
 import type { GroupId, IdentityId, InviteId } from '../../shared/ids.ts'
 import { JOIN_REQUESTS_MAX } from '../../shared/limits.ts'
 import type { Database } from './database.ts'
-import { all, execute, statement } from './statement.ts'
+import { all, execute, first, statement } from './statement.ts'
 import { withStorageErrors } from './storage-error.ts'
 
 export interface JoinRequestRow {
@@ -26,6 +26,7 @@ const INSERT = statement(
    on conflict (group_id, request_hash) do update set at = now()`,
 )
 const LIST = statement<{ bytes: Uint8Array }>('join_list', 'select bytes from join_requests where group_id = $1 order by at limit $2')
+const READ = statement<{ bytes: Uint8Array }>('join_read', 'select bytes from join_requests where group_id = $1 and request_hash = $2')
 const REMOVE_OF_IDENTITY = statement('join_remove_identity', 'delete from join_requests where group_id = $1 and identity = $2')
 const REMOVE_OF_INVITE = statement('join_remove_invite', 'delete from join_requests where group_id = $1 and invite = any($2::bytea[])')
 
@@ -42,6 +43,11 @@ export function storeJoinRequest(database: Database, group: GroupId, request: Jo
 /** Waiting requests, oldest first. */
 export function listJoinRequests(database: Database, group: GroupId): Promise<Uint8Array[]> {
   return withStorageErrors(async () => (await all(database.pool, LIST, [group, JOIN_REQUESTS_MAX])).map(({ bytes }) => bytes))
+}
+
+/** One waiting request by its hash, or null. */
+export function readJoinRequest(database: Database, group: GroupId, requestHash: Uint8Array): Promise<Uint8Array | null> {
+  return withStorageErrors(async () => (await first(database.pool, READ, [group, requestHash]))?.bytes ?? null)
 }
 
 /** Removes the requests of an identity that has become a member, or was refused. */
