@@ -63,7 +63,7 @@ describe('greeting', () => {
   it('tells a database failure during authentication apart from a refusal, so that the client comes back', async () => {
     const broken = stage({
       authenticate: async () => {
-        throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+        throw new ClavigerError('server_unavailable')
       },
     })
     broken.transport.receive(CLAIM)
