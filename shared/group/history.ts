@@ -63,7 +63,7 @@ export interface InclusionClaim {
 
 /** Verifies an inclusion proof (RFC 9162 §2.1.3.2). */
 export function verifyInclusion(claim: InclusionClaim, path: readonly Uint8Array[]): boolean {
-  if (claim.index >= claim.size) return false
+  if (!isIndex(claim.index) || claim.index >= claim.size) return false
   let node = leafHash(claim.commitHash)
   let index = claim.index
   let last = claim.size - 1
@@ -91,7 +91,7 @@ export interface ConsistencyClaim {
 /** Verifies a consistency proof (RFC 9162 §2.1.4.2). */
 export function verifyConsistency(claim: ConsistencyClaim, proof: readonly Uint8Array[]): boolean {
   const { fromSize, fromRoot, toSize, toRoot } = claim
-  if (fromSize < 1 || fromSize > toSize) return false
+  if (!isIndex(fromSize) || fromSize < 1 || fromSize > toSize) return false
   if (fromSize === toSize) return proof.length === 0 && equalBytes(fromRoot, toRoot)
   const path = isPowerOfTwo(fromSize) ? [fromRoot, ...proof] : [...proof]
   const first = path.shift()
@@ -173,6 +173,12 @@ function splitOf(size: number): number {
 }
 
 function isPowerOfTwo(value: number): boolean {
-  return value > 0 && Number.isInteger(Math.log2(value))
+  let rest = value
+  while (rest > 1 && rest % 2 === 0) rest /= 2
+  return rest === 1
 }
 
+/** Fractions and negative numbers would pass for a neighbour. */
+function isIndex(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0
+}
