@@ -9,7 +9,20 @@ useNodeSecretCrypto()
 useOpenSocket(openNodeWebSocket)
 
 export { FileStore } from './file-store.ts'
-export { Claviger, ClavigerError, ERRORS, Group, GroupObject, Identity, MemoryStore, asGroupId, asIdentityId, asObjectId, hasCode, idKey } from '../index.ts'
+export {
+  Claviger,
+  ClavigerError,
+  ERRORS,
+  Group,
+  GroupObject,
+  Identity,
+  MemoryStore,
+  asGroupId,
+  asIdentityId,
+  asObjectId,
+  hasCode,
+  idKey,
+} from '../index.ts'
 export type {
   BodySource,
   ClavigerOptions,

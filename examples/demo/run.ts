@@ -1,4 +1,5 @@
 /** The demo itself: what happens, in order, and what is checked on the way. */
+import type { Hash } from 'node:crypto'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -77,7 +78,7 @@ export async function runDemo({ story, folder, directory }: DemoOptions): Promis
     const group = await aliceClient.group(groupId)
     await group.ready()
     const files = await findFiles(folder)
-    const fileIds = await shareFiles(group, files, story)
+    const shared = await shareFiles(group, files, story)
     const recordIds = await shareRecords(group, story)
     report['files'] = files.length
     report['records'] = recordIds.length
@@ -134,7 +135,7 @@ export async function runDemo({ story, folder, directory }: DemoOptions): Promis
     await bobReturned.ready()
     timing.lap('caughtUpMs')
     report['catchUpWraps'] = checks.equal(bobReturned.counters.wrapsOpened, 1, 'wraps opened to catch up')
-    await readEverything(bobReturned, { files, fileIds, recordIds, changed: new Set(fresh.map(textOf)) }, checks)
+    await readEverything(bobReturned, { files: shared, recordIds, changed: new Set(fresh.map(textOf)) }, checks)
     checks.equal(await bobReturned.safetyNumber(aliceClient.id), await group.safetyNumber(bobAgain.id), 'is the safety number both see')
     timing.lap('readMs')
 
@@ -192,22 +193,36 @@ async function newPerson(directory: string, name: string): Promise<Person> {
   return { store, identity: await Identity.open(store) }
 }
 
-async function shareFiles(group: Group, files: readonly SharedFile[], story: Story): Promise<ObjectId[]> {
-  const bar = story.progress('files ')
-  const ids: ObjectId[] = []
+/** A file as it was when it was shared: somebody may be editing it meanwhile. */
+interface SentFile extends SharedFile {
+  readonly id: ObjectId
+  readonly hash: string
+}
+
+async function shareFiles(group: Group, files: readonly SharedFile[], story: Story): Promise<SentFile[]> {
+  const bar = story.progress('files  ')
+  const sent: SentFile[] = []
   let [next, done] = [0, 0]
   const worker = async (): Promise<void> => {
     for (let index = next++; index < files.length; index = next++) {
       const file = files[index]
       if (file === undefined) return
-      const { id } = await group.put(readFileStream(file), { name: file.name })
-      ids[index] = id
+      const hash = createHash('sha256')
+      const { id } = await group.put(hashed(readFileStream(file), hash), { name: file.name })
+      sent[index] = { ...file, id, hash: hash.digest('hex') }
       bar.update(++done, files.length)
     }
   }
   await Promise.all(Array.from({ length: FILES_IN_FLIGHT }, worker))
   bar.end()
-  return ids
+  return sent
+}
+
+async function* hashed(pieces: AsyncIterable<Uint8Array>, hash: Hash): AsyncGenerator<Uint8Array> {
+  for await (const piece of pieces) {
+    hash.update(piece)
+    yield piece
+  }
 }
 
 async function shareRecords(group: Group, story: Story): Promise<ObjectId[]> {
@@ -250,19 +265,16 @@ async function lockedOut(group: Group, objects: readonly ObjectId[]): Promise<bo
 
 /** What bob must find: every file and record as it was shared, and the record that was written anew. */
 interface Shared {
-  readonly files: readonly SharedFile[]
-  readonly fileIds: readonly ObjectId[]
+  readonly files: readonly SentFile[]
   readonly recordIds: readonly ObjectId[]
   readonly changed: ReadonlySet<string>
 }
 
-async function readEverything(group: Group, { files, fileIds, recordIds, changed }: Shared, checks: Checks): Promise<void> {
+async function readEverything(group: Group, { files, recordIds, changed }: Shared, checks: Checks): Promise<void> {
   let [sameFiles, sameRecords] = [0, 0]
-  for (const [index, file] of files.entries()) {
-    const id = fileIds[index]
-    if (id === undefined) continue
-    const object = await group.get(id)
-    if (object.name === file.name && (await hashOf(object.stream())) === (await hashOf(readFileStream(file)))) sameFiles += 1
+  for (const file of files) {
+    const object = await group.get(file.id)
+    if (object.name === file.name && (await hashOf(object.stream())) === file.hash) sameFiles += 1
   }
   for (const [index, object] of (await group.getMany(recordIds)).entries()) {
     const expected = changed.has(textOf(object.id)) ? 'an old record, written anew after the removal' : recordText(index)
