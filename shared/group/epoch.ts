@@ -108,14 +108,16 @@ export async function unwrapEpochSecret(privateKey: KemPrivateKey, at: EpochCont
   return secret
 }
 
-/** Whether a stored wrap is the one that the holder of `secret` would make. */
+/** Whether a stored wrap is the one that the holder of `secret` would make; false too for a key that cannot be sealed to. */
 export async function isGoodWrap(
   secret: EpochSecret,
   at: EpochContext,
   { recipient, stored }: { recipient: Pick<Recipient, 'kemKey' | 'kemKeyId'>; stored: StoredWrap },
 ): Promise<boolean> {
   const split = splitWrap(at.suite, stored)
-  return equalBytes(concat(split.enc, split.wrap), await wrapAlone(secret, at, recipient))
+  const wrapper = await epochWrapper(secret, at)
+  const good = await sealOrNull(wrapper, recipient)
+  return good !== null && equalBytes(split.enc, wrapper.ephemeral.publicKey) && equalBytes(split.wrap, good)
 }
 
 /** Two epochs of one group, the newer first. */
@@ -173,7 +175,7 @@ async function sealTo({ secret, kem, ephemeral, aad }: EpochWrapper, recipient: 
   return ciphertext
 }
 
-async function sealOrNull(wrapper: EpochWrapper, recipient: Recipient): Promise<Uint8Array | null> {
+async function sealOrNull(wrapper: EpochWrapper, recipient: Pick<Recipient, 'kemKey' | 'kemKeyId'>): Promise<Uint8Array | null> {
   try {
     return await sealTo(wrapper, recipient)
   } catch {

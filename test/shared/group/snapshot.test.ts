@@ -146,9 +146,7 @@ describe('a snapshot ahead of the trusted head', () => {
 
   test('is refused at or behind the trusted head', async () => {
     await expect(openSnapshotAhead(ahead.state, { ...snapshotOf(ahead, trusted), consistency: [] })).rejects.toMatchObject({ code: 'fork' })
-    await expect(openSnapshotAhead(ahead.state, snapshotOf(trusted, ahead))).rejects.toMatchObject(
-      { code: 'fork' },
-    )
+    await expect(openSnapshotAhead(ahead.state, snapshotOf(trusted, ahead))).rejects.toMatchObject({ code: 'fork' })
   })
 
   test('is refused with a proof that is short, long or changed', async () => {
