@@ -30,6 +30,6 @@ export async function fenceError(connection: Connection, request: Fence & { read
 function toError({ seq, hash, epoch, rekeyOwed, change }: GroupPosition, fence: Fence): ClavigerError {
   const data = { seq, hash, epoch, change }
   if (epoch !== fence.epoch) return new ClavigerError('stale_epoch', undefined, { data })
-  if (rekeyOwed) return new ClavigerError('rekey_owed', undefined, { data })
+  if (rekeyOwed && seq === fence.seq) return new ClavigerError('rekey_owed', undefined, { data })
   return new ClavigerError('stale_head', undefined, { data })
 }

@@ -161,8 +161,7 @@ class World {
       const item = items[index]
       if (item === undefined) continue
       if (result.state === 'accepted') this.#acknowledge(item)
-      else if (hasCode(result.error, 'version_conflict')) this.#count('version_conflict')
-      else if (hasCode(result.error, 'body_incomplete')) this.#count('body_incomplete')
+      else if (EXPECTED.has(result.error.code)) this.#count(result.error.code)
       else this.#violate(`writer: ${result.error.code}`)
     }
     await delay(random.below(4))
@@ -211,7 +210,7 @@ class World {
   async #upload(random: SeededRandom): Promise<BodyId> {
     const bodies = new PostgresBodies(this.#database)
     const name = { group: this.#group, bodyId: asBodyId(random.bytes(16)) }
-    await bodies.begin(name, { bytes: 100, owner: this.#alice })
+    await bodies.begin(name, { owner: this.#alice })
     await bodies.writePart(name, { part: 0, data: random.bytes(100), owner: this.#alice })
     if (random.chance(0.95)) await bodies.complete(name, { hashes: random.bytes(32), owner: this.#alice })
     return name.bodyId
