@@ -8,6 +8,7 @@ import { equalBytes } from '../shared/bytes.ts'
 import { ClavigerError } from '../shared/errors.ts'
 import type { GroupState } from '../shared/group/fold.ts'
 import { PROFILE_OBJECT_ID } from '../shared/ids.ts'
+import { INLINE_BODY_BYTES_MAX } from '../shared/limits.ts'
 import { bodyHash, chunkHash, sealedBodyBytes } from '../shared/objects/body-layout.ts'
 import type { SignedHeader } from '../shared/objects/header.ts'
 import { decodeEnvelope, isTombstone, verifyHeader } from '../shared/objects/header.ts'
@@ -89,6 +90,7 @@ function judgeContent({ roster }: GroupState, { seal, body, bodyId }: PutItem, {
   if ((body === null) === (bodyId === null)) throw new ClavigerError('malformed', 'a body is either inline or stored')
   const bytes = sealedBodyBytes(header.bodyLength)
   if (body === null) return bytes
+  if (header.bodyLength > INLINE_BODY_BYTES_MAX) throw new ClavigerError('limit_exceeded', `an inline body must be at most ${INLINE_BODY_BYTES_MAX} bytes`)
   // Inline bodies are one chunk.
   const isSigned = body.length === bytes && header.bodyHash !== null
     && equalBytes(bodyHash({ suite: roster.suite, length: header.bodyLength, hashes: chunkHash(body) }), header.bodyHash)
