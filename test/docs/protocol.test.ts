@@ -27,6 +27,15 @@ describe('docs/PROTOCOL.md', () => {
     }
   })
 
+  test('says of each method who may call it, as the test of access has it', async () => {
+    const source = await read('test/server/access.test.ts')
+    const holders = listIn(/const keyHolders[^=]*= \[([^\]]+)\]/u.exec(source)?.[1])
+    const told = new Map(parts(section('15 Methods'), /^#### `([a-z.]+)`$/gmu).map(([name, body]) => [name, /^Access: (\w+)/mu.exec(body)?.[1] ?? '']))
+    const wanted = [...source.matchAll(/^  '([a-z.]+)': (?:\[([^\]]+)\]|keyHolders),$/gmu)]
+    expect(wanted.length).toBeGreaterThan(20)
+    for (const [, method = '', who] of wanted) expect(WHO_BY_ACCESS.get(told.get(method) ?? ''), method).toEqual(who === undefined ? holders : listIn(who))
+  })
+
   test('names no method that is none', () => {
     const named = [...codeIn(text)].filter((code) => /^[a-z]+\.[a-z]+$/u.test(code) && !code.startsWith('example.'))
     const isKnown = (code: string): boolean => Object.hasOwn(METHODS, code) || FIELDS_OF_FIELDS.has(code)
@@ -125,6 +134,20 @@ describe('docs/PROTOCOL.md', () => {
     }
   })
 })
+
+/** Roles, and guests, behind each word of section 15. */
+const WHO_BY_ACCESS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['log', ['admin', 'member', 'reader', 'depositor', 'guest']],
+  ['members', ['admin', 'member', 'reader', 'depositor']],
+  ['keys', ['admin', 'member', 'reader', 'guest']],
+  ['holders', ['admin', 'member', 'reader']],
+  ['writers', ['admin', 'member']],
+  ['admins', ['admin']],
+])
+
+function listIn(source = ''): string[] {
+  return [...source.matchAll(/'(\w+)'/gu)].map(([, name = '']) => name)
+}
 
 /** Code in the text that looks like a method and is a field of a field. */
 const FIELDS_OF_FIELDS = new Set(['history.size', 'at.seq', 'at.hash', 'params.epoch', 'params.seq', 'data.rule', 'data.header', 'rekey.commitment'])
