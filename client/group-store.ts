@@ -105,6 +105,16 @@ export class GroupStore {
     await this.#store.write(batch)
   }
 
+  /** Hashes of headers that turned up too late to be taken. */
+  async loadLate(): Promise<string[]> {
+    const prefix = this.#key('late/')
+    return [...(await this.#store.getAll(prefix)).keys()].map((key) => key.slice(prefix.length))
+  }
+
+  async saveLate(hash: string): Promise<void> {
+    await this.#store.write(new Map([[this.#key(`late/${hash}`), new Uint8Array(0)]]))
+  }
+
   async loadPending(): Promise<Pending | null> {
     return this.#load('pending', PendingSchema)
   }

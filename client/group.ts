@@ -109,7 +109,7 @@ export class Group {
     this.#server = parts.server
     this.#log = new GroupLog(this.#context, parts.opened, (advance) => this.#advanced(advance))
     this.#keyring = new Keyring(this.#context, () => this.#log.state.roster, kept.secrets)
-    this.#index = new ObjectIndex(this.#context, this.#log, kept.headers)
+    this.#index = new ObjectIndex(this.#context, this.#log, kept)
     this.#committer = new Committer(this.#context, this.#log, this.#keyring)
     const shared = { context: this.#context, log: this.#log, keyring: this.#keyring, index: this.#index, committer: this.#committer }
     this.#objects = new Objects({ ...shared, settle: () => this.#upkeep.settle() })
@@ -121,7 +121,7 @@ export class Group {
   /** Opens a group from what the store has of it, and follows it from now on. */
   static async open(parts: GroupParts): Promise<Group> {
     const { store, connection } = parts.context
-    const kept = { secrets: await store.loadSecrets(), headers: await store.loadHeaders(), cursor: await store.loadCursor() }
+    const kept = { secrets: await store.loadSecrets(), headers: await store.loadHeaders(), late: await store.loadLate(), cursor: await store.loadCursor() }
     const group = new Group(parts, kept)
     group.#stopListening.push(connection.on('event', (event) => group.#receive(event)))
     group.#stopListening.push(connection.on('open', () => group.#restart()))
@@ -556,6 +556,7 @@ export class Group {
 interface KeptState {
   readonly secrets: Awaited<ReturnType<GroupContext['store']['loadSecrets']>>
   readonly headers: Awaited<ReturnType<GroupContext['store']['loadHeaders']>>
+  readonly late: Awaited<ReturnType<GroupContext['store']['loadLate']>>
   readonly cursor: Awaited<ReturnType<GroupContext['store']['loadCursor']>>
 }
 

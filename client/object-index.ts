@@ -1,11 +1,10 @@
 /**
  * The object headers a client knows: every one judged before it is kept, none replaced by an older or a forked one.
  */
-import { toHex } from '../shared/bytes.ts'
+import { equalBytes, toHex } from '../shared/bytes.ts'
+import { sha256 } from '../shared/crypto/public-crypto.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
-import type { Roster } from '../shared/group/roster.ts'
-import { findMember } from '../shared/group/roster.ts'
-import type { GroupId, ObjectId } from '../shared/ids.ts'
+import type { IdentityId, ObjectId } from '../shared/ids.ts'
 import type { SignedHeader } from '../shared/objects/header.ts'
 import { decodeEnvelope, isTombstone } from '../shared/objects/header.ts'
 import { acceptHeader, judgeSuccessor } from '../shared/objects/header-rules.ts'
@@ -21,20 +20,34 @@ export interface KnownObject {
   readonly isDeleted: boolean
   /** The envelope, kept as evidence and for continuity. */
   readonly envelope: Uint8Array
-  /** Whether the author had been removed already when this client first saw this version. */
-  readonly isLate: boolean
 }
+
+/** What the store has of a group’s objects. */
+export interface KeptObjects {
+  /** Envelopes by object. */
+  readonly headers: ReadonlyMap<string, Uint8Array>
+  /** Hashes of headers that came too late. */
+  readonly late: Iterable<string>
+}
+
+/** Own envelopes remembered until the feed shows them: a few batches. */
+const OWN_ENVELOPES_MAX = 8192
 
 /** One group’s known headers. */
 export class ObjectIndex {
   readonly #context: GroupContext
   readonly #log: GroupLog
   readonly #known = new Map<string, KnownObject>()
+  /** Hashes of headers that turned up after a newer epoch than theirs had been accepted: perhaps backdated, never taken. */
+  readonly #late: Set<string>
+  /** Envelopes this client wrote and will be shown again. */
+  readonly #own = new Set<string>()
 
-  constructor(context: GroupContext, log: GroupLog, envelopes: ReadonlyMap<string, Uint8Array>) {
+  constructor(context: GroupContext, log: GroupLog, kept: KeptObjects) {
     this.#context = context
     this.#log = log
-    for (const [key, envelope] of envelopes) this.#known.set(key, describe(decodeEnvelope(envelope), false))
+    this.#late = new Set(kept.late)
+    for (const [key, envelope] of kept.headers) this.#known.set(key, describe(decodeEnvelope(envelope)))
   }
 
   /** What is known of an object; null if nothing is. */
@@ -59,7 +72,7 @@ export class ObjectIndex {
       const signed = await this.#acceptOrReport(envelope, epochFloor)
       if (signed !== null) news.push(signed)
     }
-    await this.#context.store.saveHeaders(new Map(news.map((signed) => [toHex(signed.header.object), signed.bytes])), cursor)
+    await this.#save(news, cursor)
     return news
   }
 
@@ -69,26 +82,51 @@ export class ObjectIndex {
    * @throws ClavigerError `object_fork`, `bad_head`, `not_authorised`, `invalid_signature`, `rule_violated`.
    */
   async accept(envelope: Uint8Array): Promise<SignedHeader> {
-    const signed = decodeEnvelope(envelope)
-    if (await this.#judge(signed, 0)) await this.#context.store.saveHeaders(new Map([[toHex(signed.header.object), signed.bytes]]), null)
+    const [signed] = await this.acceptAll([envelope])
+    if (signed === undefined) throw new ClavigerError('internal')
     return signed
+  }
+
+  /** Judges headers that were asked for and keeps them in one batch. */
+  async acceptAll(envelopes: readonly Uint8Array[]): Promise<SignedHeader[]> {
+    const all: SignedHeader[] = []
+    const news: SignedHeader[] = []
+    for (const envelope of envelopes) {
+      const signed = decodeEnvelope(envelope)
+      all.push(signed)
+      if (await this.#judge(signed, 0)) news.push(signed)
+    }
+    if (news.length > 0) await this.#save(news, null)
+    return all
   }
 
   /** Keeps what this client wrote itself. */
   async keepOwn(signed: readonly SignedHeader[]): Promise<void> {
-    for (const header of signed) this.#keep(header)
-    await this.#context.store.saveHeaders(new Map(signed.map((header) => [toHex(header.header.object), header.bytes])), null)
+    for (const header of signed) {
+      this.#keep(header)
+      this.#own.add(fingerprint(header.bytes))
+    }
+    for (const oldest of this.#own) {
+      if (this.#own.size <= OWN_ENVELOPES_MAX) break
+      this.#own.delete(oldest)
+    }
+    await this.#save(signed, null)
+  }
+
+  #save(news: readonly SignedHeader[], cursor: Cursor | null): Promise<void> {
+    return this.#context.store.saveHeaders(new Map(news.map((signed) => [toHex(signed.header.object), signed.bytes])), cursor)
   }
 
   async #acceptOrReport(envelope: Uint8Array, epochFloor: number): Promise<SignedHeader | null> {
-    let signer: GroupId | null = null
+    if (this.#own.delete(fingerprint(envelope))) return null
+    let signer: IdentityId | null = null
     try {
       const signed = decodeEnvelope(envelope)
-      signer = signed.header.group
+      signer = signed.header.author
       return (await this.#judge(signed, epochFloor)) ? signed : null
     } catch (error) {
       if (!(error instanceof ClavigerError) || hasCode(error, 'disconnected', 'timeout', 'closed')) throw error
-      this.#context.emit({ type: 'bad-item', signer: signer === null ? null : decodeEnvelope(envelope).header.author, error })
+      this.#context.emit({ type: 'bad-item', signer, error })
       return null
     }
   }
@@ -97,9 +135,11 @@ export class ObjectIndex {
   async #judge(signed: SignedHeader, epochFloor: number): Promise<boolean> {
     const { header } = signed
     const known = this.get(header.object)
-    if (known !== null && known.version === header.version && toHex(known.hash) === toHex(signed.hash)) return false
+    if (known !== null && known.version === header.version && equalBytes(known.hash, signed.hash)) return false
     if (header.at.seq > this.#log.state.head.seq) await this.#log.sync()
-    if (header.epoch < epochFloor) throw new ClavigerError('stale_epoch', 'the header was written after this client accepted a newer epoch')
+    if (header.epoch < epochFloor) await this.#context.store.saveLate(toHex(signed.hash))
+    if (header.epoch < epochFloor) this.#late.add(toHex(signed.hash))
+    if (this.#late.has(toHex(signed.hash))) throw new ClavigerError('stale_epoch', 'the header turned up after this client had accepted a newer epoch')
     this.#context.counters.headersChecked += 1
     await acceptHeader(this.#context.group, this.#log.state.roster, signed)
     await this.#log.assertContains(header.at)
@@ -112,15 +152,16 @@ export class ObjectIndex {
     const key = toHex(signed.header.object)
     const known = this.#known.get(key)
     if (known !== undefined && known.version >= signed.header.version) return
-    this.#known.set(key, describe(signed, wasRemoved(this.#log.state.roster, signed)))
+    this.#known.set(key, describe(signed))
   }
 }
 
-function describe(signed: SignedHeader, isLate: boolean): KnownObject {
+function describe(signed: SignedHeader): KnownObject {
   const { header, hash, bytes } = signed
-  return { id: header.object, version: header.version, hash, isDeleted: isTombstone(header), envelope: bytes, isLate }
+  return { id: header.object, version: header.version, hash, isDeleted: isTombstone(header), envelope: bytes }
 }
 
-function wasRemoved(roster: Roster, { header }: SignedHeader): boolean {
-  return findMember(roster, header.author)?.state === 'removed'
+/** Tells envelopes apart faster than decoding them. */
+function fingerprint(envelope: Uint8Array): string {
+  return toHex(sha256(envelope).subarray(0, 16))
 }

@@ -16,7 +16,7 @@ import { checkDek, dekCommitment, generateDek, openDek, sealDek } from '../share
 import type { EpochSealKeys } from '../shared/objects/dek.ts'
 import type { Header, SignedHeader } from '../shared/objects/header.ts'
 import { decodeEnvelope, TOMBSTONE_FIELDS } from '../shared/objects/header.ts'
-import { signHeader, signHeaders } from '../shared/objects/header-signing.ts'
+import { issueHeaders } from '../shared/objects/header-signing.ts'
 import type { ObjectMetadata } from '../shared/objects/metadata.ts'
 import { openMetadata, sealMetadata } from '../shared/objects/metadata.ts'
 import { dekForHeader, openPage } from '../shared/objects/page-seal.ts'
@@ -117,15 +117,20 @@ export class Objects {
     return this.#write([draft], options.signal).then((receipts) => only(receipts))
   }
 
-  /** Writes many small objects: one signature and one transaction a batch, bodies of at most 16 KiB. */
+  /** Writes many objects: one signature and one transaction a batch. The next batch is sealed while one is on its way. */
   async putMany(items: readonly PutManyItem[], signal?: AbortSignal): Promise<PutReceipt[]> {
     const receipts: PutReceipt[] = []
+    let underWay: Promise<PutReceipt[]> = Promise.resolve([])
     for (const batch of batchesOf(items)) {
       signal?.throwIfAborted()
       const drafts: Draft[] = []
       for (const { body, ...options } of batch) drafts.push(await this.#draft(body, options))
-      receipts.push(...(await this.#write(drafts, signal)))
+      receipts.push(...(await underWay))
+      underWay = this.#write(drafts, signal)
+      // It is awaited in the next round; until then nobody else may be blamed for its failure.
+      underWay.catch(() => undefined)
     }
+    receipts.push(...(await underWay))
     return receipts
   }
 
@@ -197,12 +202,9 @@ export class Objects {
     const epoch = state.roster.epoch
     const keys = await keyring.sealKeysOf(epoch)
     const headers = drafts.map((draft) => this.#headerOf(draft, state))
-    const [first] = headers
-    const { signer } = context.identity
-    const envelopes = headers.length === 1 && first !== undefined ? [await signHeader(signer, first)] : await signHeaders(signer, headers)
-    const items = drafts.map((draft, position) => putItem(draft, keys, envelopes[position] ?? new Uint8Array(0)))
+    const signed = await issueHeaders(context.identity.signer, headers)
+    const items = drafts.map((draft, position) => putItem(draft, keys, signed[position]?.bytes ?? new Uint8Array(0)))
     const { results } = await context.connection.request('object.put', { group: context.group, seq: state.head.seq, epoch, items })
-    const signed = envelopes.map((envelope) => decodeEnvelope(envelope))
     const accepted: SignedHeader[] = []
     let refusal: ClavigerError | null = null
     for (const [position, result] of results.entries()) {
@@ -259,7 +261,7 @@ export class Objects {
     log.assertRunning()
     const reply = await context.connection.request('object.get', { group: context.group, objects: [...objects], openPages: this.#pages.ids() })
     if (reply.seq > log.state.head.seq) await log.sync()
-    for (const stored of reply.objects) if (stored !== null) await index.accept(stored.header)
+    await index.acceptAll(reply.objects.flatMap((stored) => (stored === null ? [] : [stored.header])))
     return reply.objects
   }
 

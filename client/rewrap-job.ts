@@ -170,8 +170,8 @@ export class RewrapJob {
 
   async #tryLoose({ object, generation, epoch, seal }: LooseDekRow): Promise<RangeDek | null> {
     const known = this.#parts.index.get(object)
-    // A version by a since-removed author that turned up after the removal may be backdated: listed, not vouched for.
-    if (known === null || known.version < generation || known.isLate) return null
+    // A version that turned up after its epoch had ended may be backdated by a removed member: listed, not vouched for.
+    if (known === null || known.version < generation) return null
     try {
       const dek = openDek(await this.#parts.keyring.sealKeysOf(epoch), { object, generation }, seal)
       return { object, generation, headerHash: known.hash, dek }

@@ -4,14 +4,13 @@
 import type { Signer } from '../crypto/signature.ts'
 import { idKey } from '../ids.ts'
 import { BATCH_ITEMS_MAX } from '../limits.ts'
-import type { Header } from './header.ts'
+import type { Header, SignedHeader } from './header.ts'
 import { batchMessage, encodeEnvelope, encodeHeader, headerHash, headerMessage } from './header.ts'
 import { headerTree } from './header-tree.ts'
 
 /** Signs one header. @returns its envelope. */
 export async function signHeader(signer: Signer, header: Header): Promise<Uint8Array> {
-  const bytes = encodeHeader(header)
-  return encodeEnvelope({ header: bytes, signature: await signer.sign(headerMessage(headerHash(bytes))), batch: null })
+  return (await issueAlone(signer, header)).bytes
 }
 
 /**
@@ -21,14 +20,31 @@ export async function signHeader(signer: Signer, header: Header): Promise<Uint8A
  * @returns an envelope for each, in the same order.
  */
 export async function signHeaders(signer: Signer, headers: readonly Header[]): Promise<Uint8Array[]> {
+  return (await issueHeaders(signer, headers)).map(({ bytes }) => bytes)
+}
+
+/** {@link signHeaders}, with each envelope as its decoding would give it: whoever keeps what they sign need not decode it. */
+export async function issueHeaders(signer: Signer, headers: readonly Header[]): Promise<SignedHeader[]> {
   assertBatch(headers)
   const [only] = headers
-  if (headers.length === 1 && only !== undefined) return [await signHeader(signer, only)]
   if (only === undefined) return []
-  const encoded = headers.map(encodeHeader)
-  const { root, paths } = headerTree(encoded.map(headerHash))
+  if (headers.length === 1) return [await issueAlone(signer, only)]
+  const encoded = headers.map((header) => ({ header, headerBytes: encodeHeader(header) }))
+  const hashes = encoded.map(({ headerBytes }) => headerHash(headerBytes))
+  const { root, paths } = headerTree(hashes)
   const signature = await signer.sign(batchMessage(encoded.length, root))
-  return encoded.map((header, index) => encodeEnvelope({ header, signature, batch: { index, size: encoded.length, path: [...(paths[index] ?? [])] } }))
+  return encoded.map(({ header, headerBytes }, index) => {
+    const batch = { index, size: encoded.length, path: [...(paths[index] ?? [])] }
+    const bytes = encodeEnvelope({ header: headerBytes, signature, batch })
+    return { bytes, header, headerBytes, hash: hashes[index] ?? headerHash(headerBytes), signature, batch }
+  })
+}
+
+async function issueAlone(signer: Signer, header: Header): Promise<SignedHeader> {
+  const headerBytes = encodeHeader(header)
+  const hash = headerHash(headerBytes)
+  const signature = await signer.sign(headerMessage(hash))
+  return { bytes: encodeEnvelope({ header: headerBytes, signature, batch: null }), header, headerBytes, hash, signature, batch: null }
 }
 
 function assertBatch(headers: readonly Header[]): void {
