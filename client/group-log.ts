@@ -150,17 +150,18 @@ export class GroupLog {
   async #fold(commits: readonly Uint8Array[]): Promise<void> {
     const before = this.#state
     const folds: Fold[] = []
-    let failure: unknown = null
     try {
       for (const bytes of commits) folds.push(this.#foldOne(folds.at(-1)?.state ?? before, bytes))
-    } catch (error) {
-      failure = error
+    } finally {
+      await this.#verifyAndAdopt(before, folds)
     }
+  }
+
+  async #verifyAndAdopt(before: GroupState, folds: readonly Fold[]): Promise<void> {
     await verifyChecks(folds.flatMap((fold) => fold.checks))
     this.#context.counters.commitsFolded += folds.length
     const last = folds.at(-1)
     if (last !== undefined) await this.#adopt({ before, folds, state: last.state })
-    if (failure !== null) throw failure
   }
 
   #foldOne(state: GroupState, bytes: Uint8Array): Fold {
