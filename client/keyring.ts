@@ -10,7 +10,7 @@ import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { EpochContext } from '../shared/group/epoch.ts'
 import { assertEpochSecret, depositKeyPair, openLink, unwrapEpochSecret } from '../shared/group/epoch.ts'
 import type { Roster } from '../shared/group/roster.ts'
-import { currentEpoch, findEpoch } from '../shared/group/roster.ts'
+import { findEpoch } from '../shared/group/roster.ts'
 import type { EpochSealKeys } from '../shared/objects/dek.ts'
 import { epochSealKeys } from '../shared/objects/dek.ts'
 import type { GroupContext } from './group-context.ts'
@@ -131,7 +131,8 @@ export class Keyring {
   /** Opens links downwards until `epoch` is held or nothing more opens. */
   async #followLinks(epoch: number): Promise<void> {
     const { connection, group, identity } = this.#context
-    const from = Math.min(...[...this.#secrets.keys()].filter((held) => held > epoch))
+    // From the newest that is held: a stranded epoch may be linked from there alone.
+    const from = Math.max(...this.#secrets.keys())
     const recipient = kemKeyId(identity.kem.publicKey)
     const { links } = await connection.request('epoch.read', { group, epoch: from, recipient, downTo: epoch })
     const newestFirst = links.toSorted((left, right) => right.epoch - left.epoch)
@@ -159,10 +160,5 @@ export class Keyring {
       if (!hasCode(error, 'decryption_failed', 'wrap_invalid')) throw error
       return null
     }
-  }
-
-  /** The roster’s current epoch number. */
-  get currentEpoch(): number {
-    return currentEpoch(this.#roster()).epoch
   }
 }
