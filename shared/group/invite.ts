@@ -40,9 +40,13 @@ export type InviteToken = z.infer<typeof TokenSchema>
 
 const tokenCodec = codec('invite token', TokenSchema, TOKEN_CHARACTERS_MAX)
 
-/** URL-fragment-safe text. */
+/** URL-fragment-safe text. @throws RangeError if the server’s URL is too long for a token. */
 export function encodeToken(token: InviteToken): string {
-  return TOKEN_PREFIX + toBase64Url(tokenCodec.encode(token))
+  const text = TOKEN_PREFIX + toBase64Url(tokenCodec.encode(token))
+  if (token.server.length > SERVER_HINT_CHARACTERS_MAX || text.length > TOKEN_CHARACTERS_MAX) {
+    throw new RangeError(`server must be at most ${SERVER_HINT_CHARACTERS_MAX} characters, got ${token.server.length}`)
+  }
+  return text
 }
 
 /** @throws ClavigerError `invite_invalid`, without repeating the token. */

@@ -12,6 +12,7 @@ import type { Signer } from '../crypto/signature.ts'
 import { verifySignature } from '../crypto/signature.ts'
 import { ClavigerError } from '../errors.ts'
 import type { GroupId, IdentityId } from '../ids.ts'
+import { idKey } from '../ids.ts'
 import type { Roster } from './roster.ts'
 import { findMember } from './roster.ts'
 
@@ -58,7 +59,9 @@ export function decodeSignedHead(bytes: Uint8Array): SignedHead {
 export async function verifySignedHead(group: GroupId, roster: Roster, head: SignedHead): Promise<void> {
   const member = findMember(roster, head.member)
   if (member === null || !sameGroup(group, head.group)) throw new ClavigerError('not_a_member')
-  for (const { signingKey } of member.segments.toReversed()) {
+  // A role change begins a segment with the same key: each key is asked once, the newest first.
+  const keys = new Map(member.segments.toReversed().map(({ signingKey }) => [idKey(signingKey), signingKey]))
+  for (const signingKey of keys.values()) {
     if (await verifySignature(signingKey, message(head.statementBytes), head.signature)) return
   }
   throw new ClavigerError('invalid_signature')
