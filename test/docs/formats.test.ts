@@ -50,7 +50,9 @@ describe('docs/FORMATS.md', () => {
     const schema = /export interface Schema \{([^}]*)\}/u.exec(source)?.[1] ?? ''
     const tables = [...schema.matchAll(/^  (\w+):/gmu)].map(([, name = '']) => name)
     const database = text.slice(text.indexOf('\n## Database'), text.indexOf('\n## Embedded'))
-    const told = [...database.matchAll(/^\| (`[^|]+) \|/gmu)].flatMap(([, names = '']) => names.split(', ').map((name) => name.replaceAll('`', '')))
+    const told = [...database.matchAll(/^\| (`[^|]+) \|/gmu)].flatMap(([, names = '']) =>
+      names.split(', ').map((name) => name.replaceAll('`', '')),
+    )
     expect(told.toSorted()).toEqual(tables.toSorted())
   })
 

@@ -30,10 +30,13 @@ describe('docs/PROTOCOL.md', () => {
   test('says of each method who may call it, as the test of access has it', async () => {
     const source = await read('test/server/access.test.ts')
     const holders = listIn(/const keyHolders[^=]*= \[([^\]]+)\]/u.exec(source)?.[1])
-    const told = new Map(parts(section('15 Methods'), /^#### `([a-z.]+)`$/gmu).map(([name, body]) => [name, /^Access: (\w+)/mu.exec(body)?.[1] ?? '']))
+    const told = new Map(
+      parts(section('15 Methods'), /^#### `([a-z.]+)`$/gmu).map(([name, body]) => [name, /^Access: (\w+)/mu.exec(body)?.[1] ?? '']),
+    )
     const wanted = [...source.matchAll(/^  '([a-z.]+)': (?:\[([^\]]+)\]|keyHolders),$/gmu)]
     expect(wanted.length).toBeGreaterThan(20)
-    for (const [, method = '', who] of wanted) expect(WHO_BY_ACCESS.get(told.get(method) ?? ''), method).toEqual(who === undefined ? holders : listIn(who))
+    for (const [, method = '', who] of wanted)
+      expect(WHO_BY_ACCESS.get(told.get(method) ?? ''), method).toEqual(who === undefined ? holders : listIn(who))
   })
 
   test('names no method that is none', () => {
@@ -48,12 +51,21 @@ describe('docs/PROTOCOL.md', () => {
     expect(rows.map(([name]) => bare(name)).toSorted()).toEqual([...events.keys()].toSorted())
     for (const [name = '', fields = ''] of rows) {
       const wanted = [...(events.get(bare(name)) ?? [])].filter((field) => field !== 'type')
-      expect(wanted.filter((field) => !codeIn(fields).has(field)), `fields missing from ${name}`).toEqual([])
+      expect(
+        wanted.filter((field) => !codeIn(fields).has(field)),
+        `fields missing from ${name}`,
+      ).toEqual([])
     }
   })
 
   test('has every frame and the subprotocol', () => {
-    const frames = [...variants(ClientFrame, 'type').keys(), ...variants(Hello, 'type').keys(), ...variants(Welcome, 'type').keys(), 'reply', 'error']
+    const frames = [
+      ...variants(ClientFrame, 'type').keys(),
+      ...variants(Hello, 'type').keys(),
+      ...variants(Welcome, 'type').keys(),
+      'reply',
+      'error',
+    ]
     const named = tableRows(section('4 Session')).map(([name]) => bare(name))
     expect(frames.filter((frame) => !named.includes(frame))).toEqual([])
     expect(codeIn(text)).toContain(SUBPROTOCOL)
@@ -73,14 +85,20 @@ describe('docs/PROTOCOL.md', () => {
   })
 
   test('has every label once, and no other', () => {
-    const told = tableRows(section('3 Cryptography')).flatMap(([labels = '', use]) => (use === undefined || /^\d/u.test(labels) ? [] : [...codeIn(labels)]))
+    const told = tableRows(section('3 Cryptography')).flatMap(([labels = '', use]) =>
+      use === undefined || /^\d/u.test(labels) ? [] : [...codeIn(labels)],
+    )
     expect(told.toSorted()).toEqual(Object.values(LABELS).toSorted())
-    const used = [...text.matchAll(/\blabelled\('([a-z-]+)'\)|\bH\(([a-z-]+),|\bderive\([A-Za-z_]+, ([a-z-]+),/gu)].map(([, a, b, c]) => a ?? b ?? c ?? '')
+    const used = [...text.matchAll(/\blabelled\('([a-z-]+)'\)|\bH\(([a-z-]+),|\bderive\([A-Za-z_]+, ([a-z-]+),/gu)].map(
+      ([, a, b, c]) => a ?? b ?? c ?? '',
+    )
     expect(used.filter((label) => !told.includes(label))).toEqual([])
   })
 
   test('has every rule of the log with its number and code, and no other', () => {
-    const rules = [COMMIT_RULES, ...Object.values(OP_RULES), RESULT_RULES, FOLD_RULES].flatMap((table) => Object.values<{ number: string; code: string }>(table))
+    const rules = [COMMIT_RULES, ...Object.values(OP_RULES), RESULT_RULES, FOLD_RULES].flatMap((table) =>
+      Object.values<{ number: string; code: string }>(table),
+    )
     const rows = tableRows(section('8 Rules of the log')).filter(([number]) => /^G\d\d$/u.test(number ?? ''))
     expect(rows.map(([number]) => number).toSorted()).toEqual(rules.map(({ number }) => number).toSorted())
     for (const { number, code } of rules) {
@@ -91,7 +109,11 @@ describe('docs/PROTOCOL.md', () => {
   })
 
   test('says of each op rule which op it is about', () => {
-    const opByNumber = new Map(Object.entries(OP_RULES).flatMap(([op, table]) => Object.values<{ number: string }>(table).map(({ number }) => [number, op] as const)))
+    const opByNumber = new Map(
+      Object.entries(OP_RULES).flatMap(([op, table]) =>
+        Object.values<{ number: string }>(table).map(({ number }) => [number, op] as const),
+      ),
+    )
     const rows = tableRows(section('8 Rules of the log')).filter(([number = '']) => opByNumber.has(number))
     expect(rows.filter(([number = '', op]) => bare(op) !== opByNumber.get(number))).toEqual([])
   })
@@ -99,7 +121,9 @@ describe('docs/PROTOCOL.md', () => {
   test('has every rule of object headers, and no other', async () => {
     const source = (await read('shared/objects/header.ts')) + (await read('shared/objects/header-rules.ts'))
     const rules = numbersIn(source, /(?<=^  )O\d+(?=_[a-zA-Z]+: )/gmu)
-    const rows = tableRows(section('12 Objects')).map(([number]) => number ?? '').filter((number) => /^O\d+$/u.test(number))
+    const rows = tableRows(section('12 Objects'))
+      .map(([number]) => number ?? '')
+      .filter((number) => /^O\d+$/u.test(number))
     expect(rows.toSorted()).toEqual(rules)
     expect(numbersIn(text, /\bO\d+\b/gu)).toEqual(rules)
   })
@@ -110,7 +134,10 @@ describe('docs/PROTOCOL.md', () => {
     expect(rows.map(([name]) => bare(name)).toSorted()).toEqual([...ops.keys()].toSorted())
     for (const [name = '', fields = ''] of rows) {
       const wanted = [...(ops.get(bare(name)) ?? [])].filter((field) => field !== 'type')
-      expect(wanted.filter((field) => !codeIn(fields).has(field)), `fields missing from ${name}`).toEqual([])
+      expect(
+        wanted.filter((field) => !codeIn(fields).has(field)),
+        `fields missing from ${name}`,
+      ).toEqual([])
     }
   })
 
@@ -126,7 +153,12 @@ describe('docs/PROTOCOL.md', () => {
   })
 
   test('links only to sections and files that are there', async () => {
-    const headings = [...text.matchAll(/^#+ (.+)$/gmu)].map(([, title = '']) => title.toLowerCase().replaceAll(/[^\w\s-]/gu, '').replaceAll(' ', '-'))
+    const headings = [...text.matchAll(/^#+ (.+)$/gmu)].map(([, title = '']) =>
+      title
+        .toLowerCase()
+        .replaceAll(/[^\w\s-]/gu, '')
+        .replaceAll(' ', '-'),
+    )
     const targets = [...text.matchAll(/\]\(([^)]+)\)/gu)].map(([, target = '']) => target)
     for (const target of targets) {
       if (target.startsWith('#')) expect(headings).toContain(target.slice(1))
@@ -150,7 +182,16 @@ function listIn(source = ''): string[] {
 }
 
 /** Code in the text that looks like a method and is a field of a field. */
-const FIELDS_OF_FIELDS = new Set(['history.size', 'at.seq', 'at.hash', 'params.epoch', 'params.seq', 'data.rule', 'data.header', 'rekey.commitment'])
+const FIELDS_OF_FIELDS = new Set([
+  'history.size',
+  'at.seq',
+  'at.hash',
+  'params.epoch',
+  'params.seq',
+  'data.rule',
+  'data.header',
+  'rekey.commitment',
+])
 
 function read(path: string): Promise<string> {
   return readFile(new URL(`../../${path}`, import.meta.url), 'utf8')
@@ -175,7 +216,12 @@ function tableRows(source: string): string[][] {
   const isRow = (line: string | undefined): boolean => line?.startsWith('|') === true
   return lines
     .filter((line, index) => isRow(line) && !line.startsWith('|---') && lines[index + 1]?.startsWith('|---') !== true)
-    .map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()))
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    )
 }
 
 /** What stands between backticks, also each identifier inside a longer piece of code. */
