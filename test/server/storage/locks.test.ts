@@ -85,8 +85,9 @@ describe('a commit', () => {
     const replacing = replacePages(database, absorbAll(group, range))
     await delay(100)
     const committing = acceptCommit(database, nextCommit(group, position, { opens: true }))
-    expect(await isSettled(committing)).toBe(false)
+    const isEarly = await isSettled(committing)
     await release()
+    expect(isEarly).toBe(false)
     await replacing
     await committing
     expect((await database.pool.query('select epoch from key_pages where group_id = $1', [group])).rows).toEqual([{ epoch: 0 }])
@@ -99,8 +100,9 @@ describe('a commit', () => {
     const writing = writeObjects(database, { group, seq: 0, epoch: 0, items: [newItem({ object: item.object, expected: 1 })] })
     await delay(100)
     const committing = acceptCommit(database, nextCommit(group, position, { opens: true }))
-    expect(await isSettled(committing)).toBe(false)
+    const isEarly = await isSettled(committing)
     await release()
+    expect(isEarly).toBe(false)
     expect(await writing).toMatchObject([{ state: 'accepted', change: 3 }])
     expect(await committing).toEqual({ change: 4 })
   })
@@ -112,8 +114,9 @@ describe('a commit', () => {
     const resealing = resealDek(database, { group, object: item.object, generation: 1, seal: item.header.slice(0, 72), seq: 0, epoch: 0 })
     await delay(100)
     const committing = acceptCommit(database, nextCommit(group, position, { opens: true }))
-    expect(await isSettled(committing)).toBe(false)
+    const isEarly = await isSettled(committing)
     await release()
+    expect(isEarly).toBe(false)
     await resealing
     await committing
   })
@@ -125,8 +128,9 @@ describe('while a commit that opens an epoch is under way', () => {
     const { committing, release } = await heldCommit(group)
     const replacing = replacePages(database, absorbAll(group, range))
     const refused = expect(replacing).rejects.toMatchObject({ code: 'stale_epoch' })
-    expect(await isSettled(replacing)).toBe(false)
+    const isEarly = await isSettled(replacing)
     await release()
+    expect(isEarly).toBe(false)
     await committing
     await refused
   })
@@ -136,8 +140,9 @@ describe('while a commit that opens an epoch is under way', () => {
     const { committing, release } = await heldCommit(group)
     const writing = writeObjects(database, { group, seq: 0, epoch: 0, items: [newItem()] })
     const refused = expect(writing).rejects.toMatchObject({ code: 'stale_epoch' })
-    expect(await isSettled(writing)).toBe(false)
+    const isEarly = await isSettled(writing)
     await release()
+    expect(isEarly).toBe(false)
     await committing
     await refused
   })
@@ -161,8 +166,9 @@ describe('a replacement of pages', () => {
     await delay(100)
     const losing = replacePages(database, absorbAll(group, range))
     const refused = expect(losing).rejects.toMatchObject({ code: 'page_conflict' })
-    expect(await isSettled(losing)).toBe(false)
+    const isEarly = await isSettled(losing)
     await release()
+    expect(isEarly).toBe(false)
     await winning
     await refused
   })
@@ -175,8 +181,9 @@ describe('a write that meets a replacement on the same DEK', () => {
     const replacing = replacePages(database, absorbAll(group, range))
     await delay(100)
     const writing = writeObjects(database, { group, seq: 0, epoch: 0, items: [newItem({ object: item.object, expected: 1 })] })
-    expect(await isSettled(writing)).toBe(false)
+    const isEarly = await isSettled(writing)
     await release()
+    expect(isEarly).toBe(false)
     await replacing
     expect(await writing).toMatchObject([{ state: 'accepted' }])
     const after = await readRange(database, group, { lo: new Uint8Array(0), pagesMax: 10, dead: true })
