@@ -32,7 +32,8 @@ const COUNT = statement<{ offered: number; same: boolean | null }>(
 const INSERT = statement('wrap_offer', 'insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq) values ($1, $2, $3, $4, $5, $6)')
 const REQUEST = statement(
   'wrap_request',
-  'insert into wrap_requests (group_id, epoch, recipient_key) select group_id, $2, $3 from groups where group_id = $1 and epoch = $2 on conflict do nothing',
+  `insert into wrap_requests (group_id, epoch, recipient_key) select group_id, $2, $3 from groups where group_id = $1 and epoch = $2
+   on conflict (group_id, epoch, recipient_key) do update set since = wrap_requests.since`,
 )
 const LIST_REQUESTS = statement<{ recipient_key: Uint8Array }>(
   'wrap_list_requests',
