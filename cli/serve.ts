@@ -10,7 +10,10 @@ export interface Surroundings {
   readonly environment: Environment
   readonly isTerminal: boolean
   readonly version: string
+  /** To standard output. */
   print(text: string): void
+  /** To standard error. */
+  complain(text: string): void
   /** Calls `action` at each Ctrl-C or request to end. @returns how to stop. */
   onInterrupt(action: () => void): () => void
   /** Ends the process at once. */
