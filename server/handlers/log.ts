@@ -15,13 +15,17 @@ type LogMethod = 'log.head' | 'log.read' | 'log.snapshot' | 'log.inclusion'
 const SNAPSHOTS_LOOKED_AT = 64
 
 export const logHandlers: Handlers<LogMethod> = {
-  'log.head': ({ services: { access, database }, peer }, { group }) =>
-    access.readAt(group, peer, 'readsLog', async () => {
+  'log.head': async ({ services: { access, database, relay }, peer }, { group }) => {
+    const told = await access.readAt(group, peer, 'readsLog', async () => {
       const position = await readPosition(database, group)
       if (position === null) throw new ClavigerError('unknown_group')
       const { seq, hash, epoch, change } = position
       return { seq, value: { head: { seq, hash }, epoch, change } }
-    }),
+    })
+    // Whoever asks waits for the feed to get there; refused writes use up numbers that nobody else is told of.
+    relay.reached(group, told.change)
+    return told
+  },
 
   'log.read': ({ services: { access, database }, peer }, { group, from }) =>
     access.readAt(group, peer, 'readsLog', async () => {

@@ -84,6 +84,11 @@ export class Relay {
     this.#publish({ kind: 'advanced', group, ...at })
   }
 
+  /** Somebody was told how far the group has come: the feed follows, without waiting for a notice or the sweep. */
+  reached(group: GroupId, change: number): void {
+    this.#feeds.get(idKey(group))?.heard(change)
+  }
+
   /** Tells everybody who follows the group and may know. */
   announce(event: PassingEvent): void {
     this.#deliver(event)
