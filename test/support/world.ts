@@ -7,8 +7,12 @@ import type { ClavigerOptions } from '../../client/node/index.ts'
 import type { RunningServer } from '../../server/index.ts'
 import { serverConfig, startServer } from '../../server/index.ts'
 import type { ServerConfig } from '../../server/config.ts'
+import type { Database } from '../../server/storage/database.ts'
+import { openDatabase } from '../../server/storage/database.ts'
+import { LyingServer } from './lying-server.ts'
 import type { FreshDatabase } from './postgres.ts'
 import { freshDatabase } from './postgres.ts'
+import { TcpProxy } from './tcp-proxy.ts'
 
 /** Somebody with an identity and a store. */
 export interface Actor {
@@ -21,6 +25,8 @@ export class World {
   readonly database: FreshDatabase
   readonly #servers: RunningServer[] = []
   readonly #clients = new Set<Claviger>()
+  readonly #between: { close(): Promise<void> }[] = []
+  #pool: Database | null = null
 
   private constructor(database: FreshDatabase) {
     this.database = database
@@ -53,16 +59,38 @@ export class World {
     return { name, store, identity: await Identity.open(store) }
   }
 
+  /** Mallory’s server in front of an honest one. */
+  async mallory(server = 0): Promise<LyingServer> {
+    const mallory = await LyingServer.start(this.server(server).url)
+    this.#between.push(mallory)
+    return mallory
+  }
+
+  /** A network that fails on command, on the way to a server. */
+  async proxy(server = 0): Promise<TcpProxy> {
+    const proxy = await TcpProxy.start({ port: this.server(server).port })
+    this.#between.push(proxy)
+    return proxy
+  }
+
+  /** Looks into the database, or tampers with it as whoever runs the server could. */
+  async sql<Row extends Record<string, unknown>>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+    this.#pool ??= openDatabase({ url: this.database.url, poolSize: 2 })
+    return (await this.#pool.pool.query<Row>(text, [...values])).rows
+  }
+
   /** A person’s client; quiet in the background unless asked otherwise. */
-  async connect(actor: Actor, options: Partial<ClavigerOptions> & { server?: number } = {}): Promise<Claviger> {
-    const { server = 0, ...rest } = options
-    const client = await Claviger.connect(this.server(server).url, { identity: actor.identity, store: actor.store, jitterMs: 20, background: false, ...rest })
+  async connect(actor: Actor, options: Partial<ClavigerOptions> & { server?: number; url?: string } = {}): Promise<Claviger> {
+    const { server = 0, url = this.server(server).url, ...rest } = options
+    const client = await Claviger.connect(url, { identity: actor.identity, store: actor.store, jitterMs: 20, background: false, ...rest })
     this.#clients.add(client)
     return client
   }
 
   async close(): Promise<void> {
     for (const client of this.#clients) client.close()
+    await Promise.all(this.#between.map((between) => between.close()))
+    await this.#pool?.close()
     await Promise.all(this.#servers.map((server) => server.close()))
     await this.database.drop()
   }
