@@ -14,7 +14,7 @@ import { inviteKeys } from '../shared/group/invite.ts'
 import { inviteSessionMessage } from '../shared/group/invite-proof.ts'
 import { signJoinRequest } from '../shared/group/join-request.ts'
 import type { Roster } from '../shared/group/roster.ts'
-import { currentEpoch, findActive, findInvite, sameBytes } from '../shared/group/roster.ts'
+import { currentEpoch, findActive, findInvite, holdsKeys, sameBytes } from '../shared/group/roster.ts'
 import { openSnapshotAt } from '../shared/group/snapshot.ts'
 import type { CommitHash } from '../shared/ids.ts'
 import { Committer } from './committer.ts'
@@ -121,16 +121,17 @@ class Joining {
     await this.#committer.commit(async ({ roster }) => {
       this.#parts.signal?.throwIfAborted()
       if (findActive(roster, identity.id) !== null) return null
-      this.#assertLive(roster)
-      await this.#openByInvite(roster)
+      const invite = this.#assertLive(roster)
+      if (holdsKeys(invite.role)) await this.#openByInvite(roster)
       return { ops: [{ type: 'join', cards: [...identity.cards] }], rekey: false, signers }
     })
   }
 
-  #assertLive(roster: Roster): void {
+  #assertLive(roster: Roster): Roster['invites'][number] {
     const invite = findInvite(roster, this.#keys.id)
     if (invite?.state !== 'live') throw new ClavigerError('invite_spent')
     if (invite.expiresAt < Math.max(roster.logTime, this.#parts.context.connection.serverTime())) throw new ClavigerError('invite_expired')
+    return invite
   }
 
   /** The current epoch’s secret, by the wrap that was made for the invite. */

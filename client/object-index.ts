@@ -7,7 +7,7 @@ import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { IdentityId, ObjectId } from '../shared/ids.ts'
 import type { SignedHeader } from '../shared/objects/header.ts'
 import { decodeEnvelope, isTombstone } from '../shared/objects/header.ts'
-import { acceptHeader, judgeSuccessor } from '../shared/objects/header-rules.ts'
+import { acceptHeader, judgeSuccessor, needsVouching } from '../shared/objects/header-rules.ts'
 import type { GroupContext } from './group-context.ts'
 import type { Cursor } from './group-store.ts'
 import type { GroupLog } from './group-log.ts'
@@ -20,6 +20,8 @@ export interface KnownObject {
   readonly isDeleted: boolean
   /** The envelope, kept as evidence and for continuity. */
   readonly envelope: Uint8Array
+  /** Seen while its epoch was not retired, or named by a page of a live epoch since. */
+  readonly isVouched: boolean
 }
 
 /** What the store has of a group’s objects. */
@@ -47,12 +49,18 @@ export class ObjectIndex {
     this.#context = context
     this.#log = log
     this.#late = new Set(kept.late)
-    for (const [key, envelope] of kept.headers) this.#known.set(key, describe(decodeEnvelope(envelope)))
+    for (const [key, envelope] of kept.headers) this.#known.set(key, this.#describe(decodeEnvelope(envelope)))
   }
 
   /** What is known of an object; null if nothing is. */
   get(object: Uint8Array): KnownObject | null {
     return this.#known.get(toHex(object)) ?? null
+  }
+
+  /** A page of a live epoch names this header. */
+  vouch({ header, hash }: SignedHeader): void {
+    const known = this.get(header.object)
+    if (known !== null && !known.isVouched && equalBytes(known.hash, hash)) this.#known.set(toHex(header.object), { ...known, isVouched: true })
   }
 
   /** Every known object that is not deleted. */
@@ -152,13 +160,14 @@ export class ObjectIndex {
     const key = toHex(signed.header.object)
     const known = this.#known.get(key)
     if (known !== undefined && known.version >= signed.header.version) return
-    this.#known.set(key, describe(signed))
+    this.#known.set(key, this.#describe(signed))
   }
-}
 
-function describe(signed: SignedHeader): KnownObject {
-  const { header, hash, bytes } = signed
-  return { id: header.object, version: header.version, hash, isDeleted: isTombstone(header), envelope: bytes }
+  #describe(signed: SignedHeader): KnownObject {
+    const { header, hash, bytes } = signed
+    const isVouched = !needsVouching(this.#log.state.roster, header)
+    return { id: header.object, version: header.version, hash, isDeleted: isTombstone(header), envelope: bytes, isVouched }
+  }
 }
 
 /** Tells envelopes apart faster than decoding them. */

@@ -16,6 +16,7 @@ import { checkDek, dekCommitment, generateDek, openDek, sealDek } from '../share
 import type { EpochSealKeys } from '../shared/objects/dek.ts'
 import type { Header, SignedHeader } from '../shared/objects/header.ts'
 import { decodeEnvelope, TOMBSTONE_FIELDS } from '../shared/objects/header.ts'
+import { needsVouching } from '../shared/objects/header-rules.ts'
 import { issueHeaders } from '../shared/objects/header-signing.ts'
 import type { ObjectMetadata } from '../shared/objects/metadata.ts'
 import { openMetadata, sealMetadata } from '../shared/objects/metadata.ts'
@@ -223,8 +224,10 @@ export class Objects {
   async #isOurs(own: SignedHeader, data: Readonly<Record<string, unknown>>): Promise<boolean> {
     const current = data['header']
     if (!(current instanceof Uint8Array)) return false
-    const known = await this.#parts.index.accept(current)
-    return known.header.dekCommitment !== null && own.header.dekCommitment !== null && equalBytes(known.header.dekCommitment, own.header.dekCommitment)
+    const { header } = await this.#parts.index.accept(current)
+    const isSame = header.version === own.header.version && equalBytes(header.author, own.header.author)
+    if (header.dekCommitment === null || own.header.dekCommitment === null) return isSame && header.dekCommitment === own.header.dekCommitment
+    return isSame && equalBytes(header.dekCommitment, own.header.dekCommitment)
   }
 
   #headerOf({ object, version, previous, content }: Draft, state: GroupState): Header {
@@ -299,11 +302,23 @@ export class Objects {
     if (source.kind === 'loose') {
       const dek = openDek(await keyring.sealKeysOf(source.epoch), { object, generation }, source.seal)
       checkDek(dek, signed.header)
+      this.#assertVouched(signed)
       return dek
     }
     const page = source.kind === 'known' ? this.#pages.get(source.pageId) : await this.#openPage(source)
     if (page === null) throw new ClavigerError('page_invalid')
-    return dekForHeader(page, signed)
+    const dek = dekForHeader(page, signed)
+    this.#parts.index.vouch(signed)
+    return dek
+  }
+
+  /**
+   * A header of a retired epoch counts only through a page, or if this client saw it while its epoch was live: an ex-member
+   * who kept that epoch’s secret could have made it since.
+   */
+  #assertVouched(signed: SignedHeader): void {
+    const isVouched = this.#parts.index.get(signed.header.object)?.isVouched === true
+    if (needsVouching(this.#parts.log.state.roster, signed.header) && !isVouched) throw new ClavigerError('page_invalid')
   }
 
   async #openPage(source: Extract<DekSource, { kind: 'page' }>) {

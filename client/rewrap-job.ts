@@ -171,7 +171,7 @@ export class RewrapJob {
   async #tryLoose({ object, generation, epoch, seal }: LooseDekRow): Promise<RangeDek | null> {
     const known = this.#parts.index.get(object)
     // A version that turned up after its epoch had ended may be backdated by a removed member: listed, not vouched for.
-    if (known === null || known.version < generation) return null
+    if (known === null || known.version < generation || !known.isVouched) return null
     try {
       const dek = openDek(await this.#parts.keyring.sealKeysOf(epoch), { object, generation }, seal)
       return { object, generation, headerHash: known.hash, dek }

@@ -1,8 +1,8 @@
 /**
  * Where a client keeps what it must not lose: a small ordered map of byte strings with atomic, durable batches.
  *
- * Values are sealed by whoever writes them; a store sees keys and ciphertext. Implementations: memory-store.ts,
- * node/file-store.ts, and IndexedDB in the browser; one suite of tests runs over all.
+ * Values are kept as they are, epoch secrets and an identity’s seeds among them: a store is as safe as the place it is in.
+ * Implementations: memory-store.ts and node/file-store.ts; one suite of tests runs over all.
  */
 import { isBytes } from '../shared/bytes.ts'
 import { STORE_BATCH_BYTES_MAX, STORE_KEY_CHARACTERS_MAX } from '../shared/limits.ts'

@@ -1,3 +1,4 @@
+/** The example of the README, word for word. */
 import { Claviger, FileStore, Identity } from '../client/node/index.ts'
 
 /** Two people, one group, nobody online when bob joins. Needs a server: `npm start`. */

@@ -26,7 +26,7 @@ export const COMMIT_BYTES_MAX = 512 * KiB
 /** Bytes of an encoded roster: MEMBERS_MAX and INVITES_MAX entries with segments. */
 export const ROSTER_BYTES_MAX = 8 * MiB
 /** Cards in one identity’s chain. */
-export const CARDS_PER_CHAIN_MAX = 64
+export const CARDS_PER_CHAIN_MAX = 32
 /** Bytes of one card: an X-Wing key is 1216. */
 export const CARD_BYTES_MAX = 4 * KiB
 /** Uses of one invite. */
@@ -80,7 +80,7 @@ export const FRAME_BYTES_MAX = 5 * MiB
 /** Bytes of one frame a client takes: 1000 inline bodies with their headers and cold key pages. */
 export const SERVER_FRAME_BYTES_MAX = 64 * MiB
 /** Bytes of one inbound frame before authentication. */
-export const FRAME_BYTES_UNAUTHENTICATED_MAX = 16 * KiB
+export const FRAME_BYTES_UNAUTHENTICATED_MAX = 64 * KiB
 /** Requests a connection may have in flight before its socket is paused. */
 export const REQUESTS_IN_FLIGHT_MAX = 32
 /** Bytes of requests a connection may have in flight before its socket is paused. */

@@ -11,6 +11,7 @@ export const LABELS = {
   card: 'card',
   cardRotation: 'card-rotation',
   identityId: 'identity-id',
+  identitySeed: 'identity-seed',
   inviteId: 'invite-id',
   kemKeyId: 'kem-key-id',
   commit: 'commit',

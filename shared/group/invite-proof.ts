@@ -34,8 +34,3 @@ export interface SessionBinding {
 export function inviteSessionMessage({ nonce, host }: SessionBinding, group: GroupId, invite: InviteId): Uint8Array {
   return concat(labelled('authenticate-invite'), encodeCanonical([nonce, host, group, invite]))
 }
-
-/** What an identity signs to open a session. */
-export function authenticateMessage({ nonce, host }: SessionBinding, identity: IdentityId): Uint8Array {
-  return concat(labelled('authenticate'), encodeCanonical([nonce, host, identity]))
-}

@@ -10,8 +10,9 @@ import { encodeCanonical } from '../../../shared/codec.ts'
 import { verifySignature } from '../../../shared/crypto/signature.ts'
 import { encodeToken, generateInviteSecret, inviteKeys, parseToken, planInvite } from '../../../shared/group/invite.ts'
 import type { InviteToken } from '../../../shared/group/invite.ts'
-import { authenticateMessage, inviteIdOf, inviteProofMessage, inviteSessionMessage } from '../../../shared/group/invite-proof.ts'
+import { inviteIdOf, inviteProofMessage, inviteSessionMessage } from '../../../shared/group/invite-proof.ts'
 import { asCommitHash, asGroupId } from '../../../shared/ids.ts'
+import { authenticationMessage } from '../../../shared/protocol/authentication.ts'
 import { Log, inviteOp, ops } from '../../support/forge.ts'
 import { people, seedOf } from '../../support/people.ts'
 
@@ -195,10 +196,10 @@ describe('what opens a session', () => {
   test('differs with nonce, host, identity, group and invite, and between identities and invites', () => {
     const invite = inviteIdOf(bob.signer.publicKey)
     const messages = [
-      authenticateMessage(binding, alice.id),
-      authenticateMessage(binding, bob.id),
-      authenticateMessage({ ...binding, host: 'mallory.example:443' }, alice.id),
-      authenticateMessage({ ...binding, nonce: seedOf('hash', 'another nonce') }, alice.id),
+      authenticationMessage({ ...binding, identity: alice.id }),
+      authenticationMessage({ ...binding, identity: bob.id }),
+      authenticationMessage({ ...binding, host: 'mallory.example:443', identity: alice.id }),
+      authenticationMessage({ ...binding, nonce: seedOf('hash', 'another nonce'), identity: alice.id }),
       inviteSessionMessage(binding, token.group, invite),
       inviteSessionMessage(binding, asGroupId(seedOf('hash', 'other')), invite),
       inviteSessionMessage({ ...binding, host: 'mallory.example:443' }, token.group, invite),
