@@ -5,7 +5,7 @@
 import { createCipheriv, createHash, createHmac, createPrivateKey, createPublicKey, sign } from 'node:crypto'
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js'
 
-export type Value = number | string | null | Uint8Array | readonly Value[] | { readonly [key: string]: Value }
+export type Value = number | string | boolean | null | Uint8Array | readonly Value[] | { readonly [key: string]: Value }
 
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text))
 export const join = (...parts: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts))
@@ -13,7 +13,8 @@ export const join = (...parts: readonly Uint8Array[]): Uint8Array => new Uint8Ar
 /** Deterministic CBOR (RFC 8949 §4.2.1), of what the formats use. */
 export function cbor(value: Value): Uint8Array {
   if (value === null) return Uint8Array.of(0xf6)
-  if (typeof value === 'number') return cborHead(0, value)
+  if (typeof value === 'boolean') return Uint8Array.of(value ? 0xf5 : 0xf4)
+  if (typeof value === 'number') return value < 0 ? cborHead(1, -1 - value) : cborHead(0, value)
   if (typeof value === 'string') return join(cborHead(3, utf8(value).length), utf8(value))
   if (value instanceof Uint8Array) return join(cborHead(2, value.length), value)
   if (isList(value)) return join(cborHead(4, value.length), ...value.map(cbor))
