@@ -35,6 +35,8 @@ export interface ClavigerOptions {
   readonly admission?: () => Promise<string>
   /** Whether this client settles, heals, rewraps and retires by itself. Default true. */
   readonly background?: boolean
+  /** What an operation does without a connection: `wait` for the next one (default), or `refuse` with `disconnected`. */
+  readonly whenOffline?: 'wait' | 'refuse'
   /** How long background work waits at most before it starts, in ms: spreads the members of a group. Default 2000. */
   readonly jitterMs?: number
   /** Milliseconds since 1970. Default: `Date.now`. */
@@ -112,8 +114,8 @@ export class Claviger {
   /** Joins the group of an invite token; nobody needs to be online, unless the invite asks for approval. */
   async join(token: string, { signal }: { signal?: AbortSignal } = {}): Promise<Group> {
     const parsed = parseToken(token)
-    const known = this.#groups.get(idKey(parsed.group))
-    if (known !== undefined) return known
+    const known = await this.#running(parsed.group)
+    if (known !== null) return known
     const context = { ...this.#contextOf(parsed.group), emit: () => undefined }
     const group = await this.#open(await joinGroup({ context, token: parsed, signal }))
     await group.ready()
@@ -122,8 +124,8 @@ export class Claviger {
 
   /** A group this client is a member of. @throws ClavigerError `unknown_group`. */
   async group(id: GroupId): Promise<Group> {
-    const known = this.#groups.get(idKey(id))
-    if (known !== undefined) return known
+    const known = await this.#running(id)
+    if (known !== null) return known
     const store = new GroupStore(this.#store, id)
     const [state, heads, verified] = await Promise.all([store.loadState(), store.loadHeads(), store.loadVerified()])
     if (state === null) throw new ClavigerError('unknown_group')
@@ -141,9 +143,15 @@ export class Claviger {
     this.#connection.close()
   }
 
+  /** The group if it is being followed; one that has ended is opened anew, since its client may have been let in again. */
+  async #running(id: GroupId): Promise<Group | null> {
+    const known = await this.#groups.get(idKey(id))
+    return known === undefined || known.ended !== null ? null : known
+  }
+
   #open(opened: OpenedLog): Promise<Group> {
     const key = idKey(opened.state.group)
-    const group = Group.open({ context: this.#contextOf(opened.state.group), opened, isAutomatic: this.#options.background ?? true, server: this.#url })
+    const group = Group.open({ context: this.#contextOf(opened.state.group), opened, isAutomatic: this.#options.background ?? true, server: this.#url, whenOffline: this.#options.whenOffline ?? 'wait' })
     this.#groups.set(key, group)
     return group
   }

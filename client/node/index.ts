@@ -25,6 +25,7 @@ export {
 } from '../index.ts'
 export type {
   BodySource,
+  Cancellable,
   ClavigerOptions,
   ErrorCode,
   GroupChange,
@@ -35,6 +36,7 @@ export type {
   IdentityId,
   InviteId,
   InviteRequest,
+  ObjectEntry,
   ObjectId,
   PutManyItem,
   PutOptions,

@@ -1,0 +1,257 @@
+/**
+ * The running parts of one group: log, keyring, index, objects, feed and background work, wired together and kept in step
+ * with the connection.
+ */
+import { equalBytes } from '../shared/bytes.ts'
+import { ClavigerError, hasCode } from '../shared/errors.ts'
+import type { Roster } from '../shared/group/roster.ts'
+import { findActive } from '../shared/group/roster.ts'
+import type { GroupId } from '../shared/ids.ts'
+import { PROFILE_OBJECT_ID } from '../shared/ids.ts'
+import type { Event } from '../shared/protocol/messages.ts'
+import { ChangeQueue } from './change-queue.ts'
+import type { GroupChange } from './changes.ts'
+import { changesOf } from './changes.ts'
+import { Committer } from './committer.ts'
+import { Feed } from './feed.ts'
+import type { GroupContext } from './group-context.ts'
+import type { Advance, OpenedLog } from './group-log.ts'
+import { GroupLog } from './group-log.ts'
+import { Keyring } from './keyring.ts'
+import { ObjectIndex } from './object-index.ts'
+import { Objects } from './objects.ts'
+import { RewrapJob } from './rewrap-job.ts'
+import { Upkeep } from './upkeep.ts'
+
+/** All that a group is opened with. */
+export interface GroupParts {
+  readonly context: Omit<GroupContext, 'emit'>
+  readonly opened: OpenedLog
+  readonly isAutomatic: boolean
+  /** The URL put into tokens. */
+  readonly server: string
+  /** What an operation does without a connection. */
+  readonly whenOffline: 'wait' | 'refuse'
+}
+
+/** One group, from opening to close. */
+export class GroupRuntime {
+  readonly context: GroupContext
+  readonly server: string
+  readonly log: GroupLog
+  readonly keyring: Keyring
+  readonly index: ObjectIndex
+  readonly committer: Committer
+  readonly objects: Objects
+  readonly feed: Feed
+  readonly rewrap: RewrapJob
+  readonly upkeep: Upkeep
+  readonly #whenOffline: GroupParts['whenOffline']
+  readonly #queues = new Set<ChangeQueue>()
+  readonly #listeners = new Set<(change: GroupChange) => void>()
+  readonly #stopListening: (() => void)[] = []
+  #name: string | null = null
+  #ready: Promise<void> = Promise.resolve()
+  #ended: ClavigerError | null = null
+
+  private constructor(parts: GroupParts, kept: KeptState) {
+    this.context = { ...parts.context, emit: (change) => this.#emit(change) }
+    this.server = parts.server
+    this.#whenOffline = parts.whenOffline
+    this.log = new GroupLog(this.context, parts.opened, (advance) => this.#advanced(advance))
+    this.keyring = new Keyring(this.context, () => this.log.state.roster, kept.secrets)
+    this.index = new ObjectIndex(this.context, this.log, kept)
+    this.committer = new Committer(this.context, this.log, this.keyring)
+    const shared = { context: this.context, log: this.log, keyring: this.keyring, index: this.index, committer: this.committer }
+    this.objects = new Objects({ ...shared, settle: () => this.upkeep.settle() })
+    this.feed = new Feed(shared, kept.cursor)
+    this.rewrap = new RewrapJob(shared)
+    this.upkeep = new Upkeep({ ...shared, rewrap: this.rewrap, isAutomatic: parts.isAutomatic })
+  }
+
+  /** Opens a group from what the store has of it, and follows it from now on. */
+  static async open(parts: GroupParts): Promise<GroupRuntime> {
+    const { store, connection } = parts.context
+    const runtime = new GroupRuntime(parts, await keptState(store))
+    runtime.#stopListening.push(connection.on('event', (event) => runtime.#receive(event)))
+    runtime.#stopListening.push(connection.on('open', () => runtime.#restart()))
+    if (connection.session !== null) runtime.#restart()
+    return runtime
+  }
+
+  get id(): GroupId {
+    return this.context.group
+  }
+
+  get name(): string | null {
+    return this.#name
+  }
+
+  set name(name: string | null) {
+    if (this.#name === name) return
+    this.#name = name
+    this.#emit({ type: 'renamed' })
+  }
+
+  get roster(): Roster {
+    return this.log.state.roster
+  }
+
+  /** Why this client no longer follows the group, or null. */
+  get ended(): ClavigerError | null {
+    return this.#ended
+  }
+
+  /** Resolves when this client has caught up in the current session, or the next. @throws ClavigerError why it cannot. */
+  async ready({ signal }: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+    const { connection } = this.context
+    for (;;) {
+      if (this.#ended !== null) throw this.#ended
+      if (this.#whenOffline === 'refuse' && connection.session === null) throw new ClavigerError('disconnected')
+      await connection.whenOpen(signal === undefined ? {} : { signal })
+      try {
+        await this.#ready
+        break
+      } catch (error) {
+        // The session ended while catching up: the next one tries again.
+        if (!hasCode(error, 'disconnected', 'timeout')) throw error
+      }
+    }
+    if (this.#ended !== null) throw this.#ended
+  }
+
+  on(listener: (change: GroupChange) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  changes({ signal }: { signal?: AbortSignal | undefined } = {}): AsyncIterableIterator<GroupChange> {
+    const queue = new ChangeQueue(() => this.#queues.delete(queue))
+    this.#queues.add(queue)
+    signal?.addEventListener('abort', () => queue.end(), { once: true })
+    if (signal?.aborted === true) queue.end()
+    return queue
+  }
+
+  /** Stops following; what is in the store stays. */
+  close(): void {
+    this.end(new ClavigerError('closed'))
+    for (const queue of this.#queues) queue.end()
+  }
+
+  /** Ends following for a reason that everybody who watches is told. */
+  end(error: ClavigerError): void {
+    if (this.#ended !== null) return
+    this.#ended = error
+    for (const stop of this.#stopListening) stop()
+    this.upkeep.close()
+    this.#emit({ type: 'ended', error })
+  }
+
+  // ——— Sessions ———
+
+  /** A session was opened: catch up, subscribe, and tell where we stand. */
+  #restart(): void {
+    this.#ready = this.#start()
+    // `ready()` throws it to whoever asks; a lost connection is the next session’s business.
+    this.#ready.catch((error: unknown) => {
+      if (hasCode(error, 'not_a_member', 'unknown_group')) this.end(error)
+    })
+  }
+
+  async #start(): Promise<void> {
+    await this.log.sync()
+    await this.committer.recoverPending()
+    await this.#openCurrent()
+    await this.feed.subscribe()
+    await this.#readName()
+    await this.upkeep.connected()
+    if (!this.log.isVerified) void this.log.verifySkipped().catch(() => undefined)
+  }
+
+  /** A client that cannot open the current epoch stays readable on its last one and says why. */
+  async #openCurrent(): Promise<void> {
+    const me = findActive(this.roster, this.context.identity.id)
+    if (me === null) throw new ClavigerError('not_a_member')
+    if (me.role === 'depositor') return
+    try {
+      await this.keyring.secretOf(this.roster.epoch)
+    } catch (error) {
+      if (!hasCode(error, 'wrap_invalid')) throw error
+      this.#emit({ type: 'epoch-unavailable', epoch: this.roster.epoch, error })
+    }
+  }
+
+  async #readName(): Promise<void> {
+    if (this.index.get(PROFILE_OBJECT_ID) === null) return
+    try {
+      this.name = (await this.objects.get(PROFILE_OBJECT_ID)).metadata.name ?? null
+    } catch (error) {
+      if (!(error instanceof ClavigerError) || hasCode(error, 'disconnected', 'closed')) throw error
+      this.#emit({ type: 'bad-item', signer: null, error })
+    }
+  }
+
+  #receive(event: Event): void {
+    if (!equalBytes(event.group, this.id)) return
+    switch (event.type) {
+      case 'feed':
+        return this.feed.receive(event)
+      case 'progress':
+        return this.#emit({ type: 'rewrap-progress', ...event.progress })
+      case 'join-requested':
+        return this.#emit({ type: 'join-requested', request: event.request })
+      case 'unopenable':
+        return this.#emit({ type: 'unopenable', objects: event.deks.map(({ object }) => object) })
+      case 'wrap-requested':
+        return this.#background(() => this.upkeep.help(event.epoch, event.recipient))
+      case 'signed-head':
+        return this.#background(() => this.upkeep.signedHead(event.head))
+      case 'evicted':
+        return this.#background(() => this.#evicted())
+    }
+  }
+
+  /** The server says we are out; only a commit that we have folded makes it so. */
+  async #evicted(): Promise<void> {
+    await this.log.sync().catch(() => undefined)
+    this.end(new ClavigerError('not_a_member'))
+  }
+
+  async #advanced({ before, folds, state }: Advance): Promise<void> {
+    const { roster } = state
+    if (roster.retiredThrough > before.roster.retiredThrough) {
+      this.objects.dropThrough(roster.retiredThrough)
+      await this.keyring.eraseThrough(roster.retiredThrough)
+    }
+    let previous = before
+    for (const fold of folds) {
+      for (const change of changesOf(previous, fold)) this.#emit(change)
+      previous = fold.state
+    }
+    if (roster.epoch > before.roster.epoch) this.upkeep.epochOpened()
+    if (folds.some(({ commit }) => commit.payload.ops.some(({ type }) => type === 'leave')) && roster.rekeyOwed) this.upkeep.rekeyOwed()
+    this.upkeep.invitesChanged()
+    if (findActive(roster, this.context.identity.id) === null) this.end(new ClavigerError('not_a_member'))
+  }
+
+  #background(task: () => Promise<void>): void {
+    task().catch((error: unknown) => {
+      if (!(error instanceof ClavigerError) || hasCode(error, 'disconnected', 'timeout', 'closed')) return
+      this.#emit({ type: 'bad-item', signer: null, error })
+    })
+  }
+
+  #emit(change: GroupChange): void {
+    for (const queue of this.#queues) queue.push(change)
+    for (const listener of this.#listeners) listener(change)
+  }
+}
+
+type KeptState = Awaited<ReturnType<typeof keptState>>
+
+/** What the store has of a group besides its log. */
+async function keptState(store: GroupContext['store']) {
+  const [secrets, headers, late, cursor] = await Promise.all([store.loadSecrets(), store.loadHeaders(), store.loadLate(), store.loadCursor()])
+  return { secrets, headers, late, cursor }
+}
