@@ -52,12 +52,6 @@ export interface GroupEpoch {
   readonly isHeld: boolean
 }
 
-/** An object as listed; its name is sealed and comes with `get`. */
-export interface ObjectEntry {
-  readonly id: ObjectId
-  readonly version: number
-}
-
 /** What long operations take. */
 export interface Cancellable {
   readonly signal?: AbortSignal
@@ -289,11 +283,10 @@ export class Group {
     return (await this.#runtime.objects.getMany(ids)).map((read) => new GroupObject(read))
   }
 
-  /** All live objects, without the group’s own profile. */
-  async list(options: Cancellable = {}): Promise<ObjectEntry[]> {
+  /** Ids of all live objects but the group’s own profile; names are sealed and come with `getMany`. */
+  async list(options: Cancellable = {}): Promise<ObjectId[]> {
     await this.sync(options)
-    const live = [...this.#runtime.index.live()].filter(({ id }) => !equalBytes(id, PROFILE_OBJECT_ID))
-    return live.map(({ id, version }) => ({ id, version }))
+    return [...this.#runtime.index.live()].map(({ id }) => id).filter((id) => !equalBytes(id, PROFILE_OBJECT_ID))
   }
 
   /** Deletes an object: a signed tombstone stays. */

@@ -36,7 +36,6 @@ export type {
   IdentityId,
   InviteId,
   InviteRequest,
-  ObjectEntry,
   ObjectId,
   PutManyItem,
   PutOptions,
