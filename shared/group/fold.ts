@@ -111,10 +111,10 @@ function genesis(payload: CommitPayload): Transition {
 }
 
 function next(state: GroupState, payload: CommitPayload): Transition {
-  const { group, head, roster: before } = state
-  const cards = payload.ops.map(cardsOf)
-  const commit: CommitFacts = { group, head, before, payload, author: findAuthor(before, payload), cards }
+  const { head, roster: before } = state
+  const commit = factsOf(state, payload)
   assertRules(COMMIT_RULES, commit)
+  const { cards } = commit
   const advanced: Roster = { ...before, seq: payload.seq, logTime: logTimeOf(commit), history: appendCommit(before.history, head.hash) }
   const changed = payload.ops.reduce((draft, op, index) => applyOp(commit, draft, op, cards[index] ?? null), advanced)
   const { gained, lost } = compareRecipients(before, changed)
@@ -127,6 +127,27 @@ function next(state: GroupState, payload: CommitPayload): Transition {
     checks: [...cards.flatMap((chain) => chain?.checks ?? []), ...inviteChecks(commit)],
     signers: signersOf(commit),
   }
+}
+
+/** What the rules look at. Cards are decoded when a rule first asks: checking their keys costs most, and authority comes first. */
+function factsOf({ group, head, roster: before }: GroupState, payload: CommitPayload): CommitFacts {
+  const facts = { group, head, before, payload, author: findAuthor(before, payload) }
+  let decoded: readonly (DecodedCards | null)[] | undefined
+  return {
+    ...facts,
+    get cards() {
+      if (decoded === undefined) assertMayEnrol(facts)
+      decoded ??= payload.ops.map(cardsOf)
+      return decoded
+    },
+  }
+}
+
+/** Whoever may not enrol anybody must not make others check a thousand keys. */
+function assertMayEnrol({ payload, author }: Pick<CommitFacts, 'payload' | 'author'>): void {
+  const isAdmin = author?.kind === 'member' && author.member.role === 'admin'
+  for (const { type } of payload.ops)
+    if ((type === 'add' || type === 'approve') && !isAdmin) throw violation(OP_RULES[type].byAdmin, 'byAdmin')
 }
 
 function applyOp(commit: CommitFacts, draft: Roster, op: Op, cards: DecodedCards | null): Roster {

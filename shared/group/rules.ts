@@ -97,11 +97,6 @@ export const COMMIT_RULES = {
   aloneOpsStandAlone: rule('G07', ({ payload }: CommitFacts) => payload.ops.length === 1 || payload.ops.every((op) => !ALONE.has(op.type))),
   /** A commit that does nothing only moves everybody’s head. */
   doesSomething: rule('G08', ({ payload }: CommitFacts) => payload.ops.length > 0 || payload.rekey !== null),
-  /** Two ops on one principal have no order an author could have meant. */
-  onePrincipalOneOp: rule('G09', ({ payload, author, cards }: CommitFacts) => {
-    const keys = payload.ops.flatMap((op, index) => principalsOf(op, author, cards[index] ?? null))
-    return new Set(keys).size === keys.length
-  }),
   /** Whoever may not write cannot decide when a new epoch starts; nobody but an admin does so unasked. */
   rekeyIsAllowed: rule(
     'G10',
@@ -133,6 +128,11 @@ export const COMMIT_RULES = {
     ({ payload }: Pick<CommitFacts, 'payload'>) => payload.rekey === null || isSoundX25519Key(payload.rekey.depositKey),
     'invalid_key',
   ),
+  /** Two ops on one principal have no order an author could have meant. Last, because it is the first that needs the cards. */
+  onePrincipalOneOp: rule('G09', ({ payload, author, cards }: CommitFacts) => {
+    const keys = payload.ops.flatMap((op, index) => principalsOf(op, author, cards[index] ?? null))
+    return new Set(keys).size === keys.length
+  }),
 } as const satisfies Record<string, Rule<CommitFacts>>
 
 const authorIsAdmin = ({ commit: { author } }: Pick<OpFacts, 'commit'>): boolean =>

@@ -359,6 +359,24 @@ describe('keys', () => {
   })
 })
 
+describe('checking keys, which costs most', () => {
+  test('A46 comes after authority: who may not enrol anybody makes nobody check keys', async () => {
+    const log = await group()
+    const { state } = log
+    await log.commit({ author: alice, ops: [await inviteOp(log.state, alice, token, { mode: 'approve' })] })
+    // A card whose keys would be refused says whether they were looked at.
+    const cards = [await cardWith(mallory.signer, new Uint8Array(32))]
+    const add = [ops.add({ cards }, 'member')]
+    expect((await log.refusal({ author: alice, ops: add })).code).toBe('invalid_key')
+    expect((await log.refusal({ author: bob, ops: add })).data).toEqual({ rule: 'G43' })
+    expect((await log.refusal({ author: bob, ops: [ops.approve({ cards }, token)] })).data).toEqual({ rule: 'G36' })
+    expect((await log.refusal({ author: bob, ops: [ops.leave(), ...add] })).data).toEqual({ rule: 'G07' })
+    expect((await log.refusal({ author: mallory, ops: add })).data).toEqual({ rule: 'G04' })
+    expect((await log.refusal({ author: alice, ops: add, payload: { parent: state.head.hash } })).data).toEqual({ rule: 'G01' })
+    expect((await log.refusal({ author: token, ops: [ops.join({ cards }), ...add], signers: [token] })).data).toEqual({ rule: 'G05' })
+  })
+})
+
 describe('the roster', () => {
   test('keeps what every member could do at every commit', async () => {
     const log = await group()

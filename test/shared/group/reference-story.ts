@@ -4,7 +4,7 @@
 import type { Value } from '../objects/reference.ts'
 import { cbor, hash, join, signature } from '../objects/reference.ts'
 import type { Character, Fields, PlainRoster } from './reference.ts'
-import { character, commit, epochOf, inviteKeys, link, peaks, rosterBytes, rosterHash } from './reference.ts'
+import { character, commit, epochOf, inviteKeys, link, peaks, rosterHash } from './reference.ts'
 
 /** 32 equal bytes: seeds are not chosen with care here. */
 export const seed = (byte: number): Uint8Array => new Uint8Array(32).fill(byte)
@@ -301,5 +301,3 @@ export function longerForm(map: Uint8Array): Uint8Array {
 
 /** A value with one more field. */
 export const withField = (fields: Fields, name: string, value: Value): Fields => ({ ...fields, [name]: value })
-
-export { rosterBytes }
