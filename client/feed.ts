@@ -3,6 +3,7 @@
  */
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { decodeCommit } from '../shared/group/commit.ts'
+import { findActive, holdsKeys } from '../shared/group/roster.ts'
 import { isTombstone } from '../shared/objects/header.ts'
 import type { SignedHeader } from '../shared/objects/header.ts'
 import type { FeedEvent, FeedItem } from '../shared/protocol/messages.ts'
@@ -23,14 +24,21 @@ export class Feed {
   readonly #parts: FeedParts
   readonly #serial = new Serial()
   #cursor: Cursor
+  /** How far objects were shown: somebody without keys sees commits only. */
+  #objectsCursor: Cursor
+  /** Goes up when the cursor is set back: what was sent before that does not move it on. */
+  #era = 0
+  #isMuted = false
   /** Changes up to here were made before this session subscribed: catching up. */
   #caughtUpAt = 0
   #epochAtSubscription = 0
-  #waiting: { change: number; resolve: () => void }[] = []
+  #waiting: { change: number; resolve: () => void; reject: (error: ClavigerError) => void }[] = []
+  #closed: ClavigerError | null = null
 
   constructor(parts: FeedParts, cursor: Cursor) {
     this.#parts = parts
     this.#cursor = cursor
+    this.#objectsCursor = cursor
   }
 
   /** How far the feed has been applied. */
@@ -44,23 +52,40 @@ export class Feed {
     const { head, roster } = log.state
     this.#epochAtSubscription = roster.epoch
     const { change } = await context.connection.request('feed.subscribe', { group: context.group, cursor: this.#cursor.change, seq: head.seq })
+    this.#isMuted = false
     this.#caughtUpAt = Math.max(change, this.#caughtUpAt)
     await this.until(change)
   }
 
-  /** Resolves once everything up to `change` has been applied. */
+  /** Reads again from where objects were last shown: this client has been given keys. */
+  async readObjects(): Promise<void> {
+    this.#era += 1
+    this.#cursor = this.#objectsCursor
+    this.#isMuted = true
+    await this.subscribe()
+  }
+
+  /** Resolves once everything up to `change` has been applied. @throws ClavigerError why the feed was closed. */
   until(change: number): Promise<void> {
+    if (this.#closed !== null) return Promise.reject(this.#closed)
     if (this.#cursor.change >= change) return Promise.resolve()
-    return new Promise((resolve) => this.#waiting.push({ change, resolve }))
+    return new Promise((resolve, reject) => this.#waiting.push({ change, resolve, reject }))
+  }
+
+  /** Nothing more comes: whoever waits is told why. */
+  close(error: ClavigerError): void {
+    this.#closed ??= error
+    for (const { reject } of this.#waiting.splice(0)) reject(error)
   }
 
   /** Applies a batch after those before it. */
   receive(event: FeedEvent): void {
-    this.#serial.run(() => this.#apply(event)).catch((error: unknown) => this.#report(error))
+    const era = this.#era
+    if (!this.#isMuted) this.#serial.run(() => this.#apply(event, era)).catch((error: unknown) => this.#report(error))
   }
 
-  async #apply({ from, to, items }: FeedEvent): Promise<void> {
-    if (to <= this.#cursor.change) return
+  async #apply({ from, to, items }: FeedEvent, era: number): Promise<void> {
+    if (era !== this.#era || to <= this.#cursor.change) return
     if (from > this.#cursor.change) {
       // A gap: ask again from the cursor. Not awaited here, because what it waits for comes through this queue.
       this.subscribe().catch((error: unknown) => this.#report(error))
@@ -74,12 +99,12 @@ export class Feed {
         headers.push({ envelope: item.header, epochFloor: this.#floor(item, epoch) })
         continue
       }
-      await this.#keep(headers, { change: this.#cursor.change, epoch })
+      await this.#keep(headers, { change: this.#cursor.change, epoch }, era)
       headers = []
       epoch = Math.max(epoch, decodeCommit(item.commit).payload.epoch)
       await this.#parts.log.receive(item.commit)
     }
-    await this.#keep(headers, { change: to, epoch: to >= this.#caughtUpAt ? Math.max(epoch, this.#epochAtSubscription) : epoch })
+    await this.#keep(headers, { change: to, epoch: to >= this.#caughtUpAt ? Math.max(epoch, this.#epochAtSubscription) : epoch }, era)
   }
 
   /** Nothing this client is shown live can be of an epoch before the one it had accepted by then. */
@@ -87,13 +112,23 @@ export class Feed {
     return change <= this.#caughtUpAt ? epoch : Math.max(epoch, this.#epochAtSubscription)
   }
 
-  async #keep(headers: readonly { envelope: Uint8Array; epochFloor: number }[], cursor: Cursor): Promise<void> {
-    const news = await this.#parts.index.acceptFeed(headers, cursor)
-    this.#cursor = cursor
+  async #keep(headers: readonly { envelope: Uint8Array; epochFloor: number }[], cursor: Cursor, era: number): Promise<void> {
+    const moves = era === this.#era
+    const seesObjects = moves && this.#seesObjects()
+    const news = await this.#parts.index.acceptFeed(headers, seesObjects ? cursor : null)
     for (const signed of news) this.#announce(signed)
+    if (!moves) return
+    this.#cursor = cursor
+    if (seesObjects) this.#objectsCursor = cursor
     const reached = this.#waiting.filter(({ change }) => change <= cursor.change)
     this.#waiting = this.#waiting.filter(({ change }) => change > cursor.change)
     for (const { resolve } of reached) resolve()
+  }
+
+  #seesObjects(): boolean {
+    const { context, log } = this.#parts
+    const me = findActive(log.state.roster, context.identity.id)
+    return me !== null && holdsKeys(me.role)
   }
 
   #announce({ header }: SignedHeader): void {

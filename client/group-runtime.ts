@@ -5,7 +5,7 @@
 import { equalBytes } from '../shared/bytes.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { Roster } from '../shared/group/roster.ts'
-import { findActive } from '../shared/group/roster.ts'
+import { findActive, holdsKeys } from '../shared/group/roster.ts'
 import type { GroupId } from '../shared/ids.ts'
 import { PROFILE_OBJECT_ID } from '../shared/ids.ts'
 import type { Event } from '../shared/protocol/messages.ts'
@@ -18,8 +18,10 @@ import type { GroupContext } from './group-context.ts'
 import type { Advance, OpenedLog } from './group-log.ts'
 import { GroupLog } from './group-log.ts'
 import { Keyring } from './keyring.ts'
+import { Listeners } from './listeners.ts'
 import { ObjectIndex } from './object-index.ts'
 import { Objects } from './objects.ts'
+import { Patience } from './patience.ts'
 import { RewrapJob } from './rewrap-job.ts'
 import { Upkeep } from './upkeep.ts'
 
@@ -48,7 +50,7 @@ export class GroupRuntime {
   readonly upkeep: Upkeep
   readonly #whenOffline: GroupParts['whenOffline']
   readonly #queues = new Set<ChangeQueue>()
-  readonly #listeners = new Set<(change: GroupChange) => void>()
+  readonly #listeners = new Listeners<{ readonly change: GroupChange }>()
   readonly #stopListening: (() => void)[] = []
   #name: string | null = null
   #ready: Promise<void> = Promise.resolve()
@@ -105,24 +107,26 @@ export class GroupRuntime {
   /** Resolves when this client has caught up in the current session, or the next. @throws ClavigerError why it cannot. */
   async ready({ signal }: { signal?: AbortSignal | undefined } = {}): Promise<void> {
     const { connection } = this.context
+    const patience = new Patience(this.context, signal)
     for (;;) {
       if (this.#ended !== null) throw this.#ended
       if (this.#whenOffline === 'refuse' && connection.session === null) throw new ClavigerError('disconnected')
       await connection.whenOpen(signal === undefined ? {} : { signal })
+      const ready = this.#ready
       try {
-        await this.#ready
+        await ready
         break
       } catch (error) {
-        // The session ended while catching up: the next one tries again.
-        if (!hasCode(error, 'disconnected', 'timeout')) throw error
+        await patience.outlast(error)
+        // A new session has started over by itself; otherwise whoever asks first does.
+        if (this.#ready === ready) this.#restart()
       }
     }
     if (this.#ended !== null) throw this.#ended
   }
 
   on(listener: (change: GroupChange) => void): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+    return this.#listeners.on('change', listener)
   }
 
   changes({ signal }: { signal?: AbortSignal | undefined } = {}): AsyncIterableIterator<GroupChange> {
@@ -136,7 +140,6 @@ export class GroupRuntime {
   /** Stops following; what is in the store stays. */
   close(): void {
     this.end(new ClavigerError('closed'))
-    for (const queue of this.#queues) queue.end()
   }
 
   /** Ends following for a reason that everybody who watches is told. */
@@ -145,7 +148,9 @@ export class GroupRuntime {
     this.#ended = error
     for (const stop of this.#stopListening) stop()
     this.upkeep.close()
+    this.feed.close(error)
     this.#emit({ type: 'ended', error })
+    for (const queue of this.#queues) queue.end()
   }
 
   // ——— Sessions ———
@@ -173,7 +178,7 @@ export class GroupRuntime {
   async #openCurrent(): Promise<void> {
     const me = findActive(this.roster, this.context.identity.id)
     if (me === null) throw new ClavigerError('not_a_member')
-    if (me.role === 'depositor') return
+    if (!holdsKeys(me.role)) return
     try {
       await this.keyring.secretOf(this.roster.epoch)
     } catch (error) {
@@ -232,7 +237,9 @@ export class GroupRuntime {
     if (roster.epoch > before.roster.epoch) this.upkeep.epochOpened()
     if (folds.some(({ commit }) => commit.payload.ops.some(({ type }) => type === 'leave')) && roster.rekeyOwed) this.upkeep.rekeyOwed()
     this.upkeep.invitesChanged()
-    if (findActive(roster, this.context.identity.id) === null) this.end(new ClavigerError('not_a_member'))
+    const [was, is] = [before.roster, roster].map((at) => findActive(at, this.context.identity.id)?.role)
+    if (is === undefined) this.end(new ClavigerError('not_a_member'))
+    else if (was !== undefined && !holdsKeys(was) && holdsKeys(is)) this.#background(() => this.feed.readObjects())
   }
 
   #background(task: () => Promise<void>): void {
@@ -244,7 +251,7 @@ export class GroupRuntime {
 
   #emit(change: GroupChange): void {
     for (const queue of this.#queues) queue.push(change)
-    for (const listener of this.#listeners) listener(change)
+    this.#listeners.emit('change', change)
   }
 }
 

@@ -7,7 +7,7 @@ import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { Op } from '../shared/group/commit.ts'
 import { isGoodWrap, sealLink, wrapAlone } from '../shared/group/epoch.ts'
 import type { Recipient, Roster } from '../shared/group/roster.ts'
-import { canWrite, currentEpoch, findActive, recipients } from '../shared/group/roster.ts'
+import { canWrite, currentEpoch, findActive, holdsKeys, recipients } from '../shared/group/roster.ts'
 import { decodeSignedHead, signHead, verifySignedHead } from '../shared/group/signed-head.ts'
 import type { KemKeyId } from '../shared/crypto/keys.ts'
 import type { Head, IdentityId } from '../shared/ids.ts'
@@ -63,8 +63,8 @@ export class Upkeep {
 
   /** A session was opened and the log is in sync. */
   async connected(): Promise<void> {
-    await this.#exchangeHeads()
-    await this.#answerRequests()
+    await this.#guard(() => this.#exchangeHeads())
+    if (this.#holdsKeys()) await this.#guard(() => this.#answerRequests())
     this.#later(() => this.#resumeJobs())
     if (this.#parts.log.state.roster.rekeyOwed) this.#later(() => this.settle())
     this.#watchExpiry()
@@ -143,6 +143,12 @@ export class Upkeep {
     const { context, log } = this.#parts
     const me = findActive(log.state.roster, context.identity.id)
     return me !== null && canWrite(me.role) && log.isVerified
+  }
+
+  #holdsKeys(): boolean {
+    const { context, log } = this.#parts
+    const me = findActive(log.state.roster, context.identity.id)
+    return me !== null && holdsKeys(me.role)
   }
 
   #expired(roster: Roster): Op[] {
@@ -275,7 +281,7 @@ export class Upkeep {
     try {
       if (!this.#isClosed) await task()
     } catch (error) {
-      const isPassing = hasCode(error, 'disconnected', 'timeout', 'closed', 'group_stopped', 'gave_up', 'stale_head', 'stale_epoch', 'not_a_member', 'wrap_invalid', 'server_unavailable')
+      const isPassing = hasCode(error, 'disconnected', 'timeout', 'closed', 'group_stopped', 'gave_up', 'stale_head', 'stale_epoch', 'not_a_member', 'wrap_invalid', 'server_unavailable', 'server_draining', 'rate_limited')
       if (isPassing || this.#isClosed) return
       const known = error instanceof ClavigerError ? error : new ClavigerError('internal', 'background work failed', { cause: error })
       this.#parts.context.emit({ type: 'bad-item', signer: null, error: known })
