@@ -1,7 +1,7 @@
 /** Moving big bodies: 1 MiB parts up in frames of 256 KiB, any byte range down; both with a bounded window. */
 import { concat } from '../shared/bytes.ts'
 import { randomBytes } from '../shared/crypto/public-crypto.ts'
-import { ClavigerError, hasCode } from '../shared/errors.ts'
+import { ClavigerError } from '../shared/errors.ts'
 import type { BodyId } from '../shared/ids.ts'
 import { asBodyId, OBJECT_ID_BYTES } from '../shared/ids.ts'
 import { BODY_FRAME_BYTES, BODY_PART_BYTES } from '../shared/limits.ts'
@@ -10,41 +10,77 @@ import { checkHashes, hashListBytes } from '../shared/objects/body-layout.ts'
 import { rechunk } from '../shared/objects/rechunk.ts'
 import type { SuiteId } from '../shared/crypto/suites.ts'
 import type { GroupContext } from './group-context.ts'
+import { withPatience } from './patience.ts'
 
-type TransferContext = Pick<GroupContext, 'connection' | 'group'>
+type TransferContext = Pick<GroupContext, 'connection' | 'group' | 'random'>
 
-/** Tries of one part or frame across lost connections. */
-const TRANSFER_ATTEMPTS_MAX = 8
 /** Frames asked for ahead of the reader. */
 const READ_AHEAD_FRAMES = 4
 
-/** Uploads ciphertext as a new stored body under a fresh name. @returns the name, once all parts are durable. */
-export async function uploadBody(context: TransferContext, chunks: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<BodyId> {
+/** A body on its way up. */
+export interface Upload {
+  /** Ciphertext; read once. */
+  readonly chunks: AsyncIterable<Uint8Array>
+  /** The hashes of all chunks, asked for when they have been read. */
+  readonly hashes: () => Uint8Array
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * Uploads ciphertext as a new stored body under a fresh name. After a lost connection it goes on with the part that was on
+ * its way.
+ *
+ * @returns the name, once everything is durable and readers can be sent to it.
+ */
+export async function uploadBody(context: TransferContext, { chunks, hashes, signal }: Upload): Promise<BodyId> {
   const bodyId = asBodyId(randomBytes(OBJECT_ID_BYTES))
   const { connection, group } = context
-  await connection.request('body.begin', { group, bodyId })
+  const patiently = <T>(task: () => Promise<T>): Promise<T> => withPatience(context, task, signal)
+  await patiently(() => connection.request('body.begin', { group, bodyId }))
   let part = 0
-  for await (const { bytes } of rechunk(chunks, BODY_PART_BYTES)) {
-    signal?.throwIfAborted()
-    await withRetries(context, () => writePart(context, { bodyId, part, bytes }))
+  for await (const { bytes } of rechunk(untilAborted(chunks, signal), BODY_PART_BYTES)) {
+    await patiently(() => writePart(context, { bodyId, part, bytes }))
     part += 1
   }
+  await patiently(() => connection.request('body.complete', { group, bodyId, hashes: hashes() }))
   return bodyId
 }
 
-/** Tells the server that all parts are there, with the hash list readers will check them by. */
-export async function completeBody({ connection, group }: TransferContext, bodyId: BodyId, hashes: Uint8Array): Promise<void> {
-  await connection.request('body.complete', { group, bodyId, hashes })
-}
-
+/** All frames of a part go in one session: a server does not put together what came in two. */
 async function writePart({ connection, group }: TransferContext, { bodyId, part, bytes }: { bodyId: BodyId; part: number; bytes: Uint8Array }): Promise<void> {
+  const { number: session } = await connection.whenOpen()
   const frames: Promise<{ durable: boolean }>[] = []
   for (let offset = 0; offset === 0 || offset < bytes.length; offset += BODY_FRAME_BYTES) {
     const data = bytes.subarray(offset, offset + BODY_FRAME_BYTES)
-    frames.push(connection.request('body.write', { group, bodyId, part, offset, data, last: offset + data.length === bytes.length }))
+    frames.push(connection.request('body.write', { group, bodyId, part, offset, data, last: offset + data.length === bytes.length }, { session }))
   }
   const replies = await Promise.all(frames)
-  if (replies.at(-1)?.durable !== true) throw new ClavigerError('body_incomplete')
+  if (!replies.some(({ durable }) => durable)) throw new ClavigerError('body_incomplete')
+}
+
+/** The same pieces, until the signal says to stop, whether or not another one comes. */
+async function* untilAborted(pieces: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  if (signal === undefined) return yield* pieces
+  const iterator = pieces[Symbol.asyncIterator]()
+  let abort: () => void = () => undefined
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason)
+  })
+  // Looked at only while a piece is being waited for.
+  aborted.catch(() => undefined)
+  signal.addEventListener('abort', abort)
+  try {
+    for (;;) {
+      signal.throwIfAborted()
+      const next = await Promise.race([iterator.next(), aborted])
+      if (next.done === true) return
+      yield next.value
+    }
+  } finally {
+    signal.removeEventListener('abort', abort)
+    // Not waited for: a source that hangs would never end.
+    iterator.return?.()?.catch(() => undefined)
+  }
 }
 
 /** Fetches and checks the hash list of a stored body. @throws ClavigerError `body_invalid`. */
@@ -56,7 +92,7 @@ export async function readHashes(
   const pieces: Uint8Array[] = []
   for (let offset = 0; offset < total; offset += BODY_FRAME_BYTES) {
     const bytes = Math.min(BODY_FRAME_BYTES, total - offset)
-    const { data } = await withRetries(context, () => context.connection.request('body.hashes', { group: context.group, bodyId, offset, bytes }))
+    const { data } = await withPatience(context, () => context.connection.request('body.hashes', { group: context.group, bodyId, offset, bytes }))
     pieces.push(data)
   }
   return checkHashes(header, suite, concat(...pieces))
@@ -84,19 +120,6 @@ export async function* readBody(context: TransferContext, bodyId: BodyId, range:
 
 async function readFrame(context: TransferContext, bodyId: BodyId, { offset, bytes }: { offset: number; bytes: number }): Promise<Uint8Array> {
   const { connection, group } = context
-  const { data } = await withRetries(context, () => connection.request('body.read', { group, bodyId, offset, bytes }))
+  const { data } = await withPatience(context, () => connection.request('body.read', { group, bodyId, offset, bytes }))
   return data
-}
-
-/** A part or frame may be sent or asked for again: both are idempotent. */
-async function withRetries<T>({ connection }: TransferContext, task: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await task()
-    } catch (error) {
-      const isPassing = hasCode(error, 'disconnected', 'timeout', 'server_unavailable', 'server_draining', 'body_incomplete')
-      if (!isPassing || attempt === TRANSFER_ATTEMPTS_MAX) throw error
-      await connection.whenOpen()
-    }
-  }
 }

@@ -30,7 +30,18 @@ export interface KeptObjects {
   readonly headers: ReadonlyMap<string, Uint8Array>
   /** Hashes of headers that came too late. */
   readonly late: Iterable<string>
+  readonly cursor: Cursor
 }
+
+/** What was held of some objects when they were asked for, by object. */
+export type IndexMark = ReadonlyMap<string, KnownObject>
+
+/** What became of a header that was asked for. */
+export type HeaderVerdict =
+  | { readonly state: 'held'; readonly signed: SignedHeader }
+  /** It was current when it was asked for; a newer version has come in since. */
+  | { readonly state: 'overtaken' }
+  | { readonly state: 'refused'; readonly error: ClavigerError }
 
 /** Own envelopes remembered until the feed shows them: a few batches. */
 const OWN_ENVELOPES_MAX = 8192
@@ -44,11 +55,14 @@ export class ObjectIndex {
   readonly #late: Set<string>
   /** Envelopes this client wrote and will be shown again. */
   readonly #own = new Set<string>()
+  /** The epoch up to which the feed has been read: what was written before it is known, or comes too late. */
+  #epochFloor: number
 
   constructor(context: GroupContext, log: GroupLog, kept: KeptObjects) {
     this.#context = context
     this.#log = log
     this.#late = new Set(kept.late)
+    this.#epochFloor = kept.cursor.epoch
     for (const [key, envelope] of kept.headers) this.#known.set(key, this.#describe(decodeEnvelope(envelope)))
   }
 
@@ -74,7 +88,7 @@ export class ObjectIndex {
    * @param epochFloor - headers of an older epoch are refused: they cannot have been written since this client accepted it.
    * @returns the headers that were news.
    */
-  async acceptFeed(envelopes: readonly { envelope: Uint8Array; epochFloor: number }[], cursor: Cursor): Promise<SignedHeader[]> {
+  async acceptFeed(envelopes: readonly { envelope: Uint8Array; epochFloor: number }[], cursor: Cursor | null): Promise<SignedHeader[]> {
     const news: SignedHeader[] = []
     for (const { envelope, epochFloor } of envelopes) {
       const signed = await this.#acceptOrReport(envelope, epochFloor)
@@ -84,28 +98,44 @@ export class ObjectIndex {
     return news
   }
 
-  /**
-   * Judges one header that was asked for and keeps it.
-   *
-   * @throws ClavigerError `object_fork`, `bad_head`, `not_authorised`, `invalid_signature`, `rule_violated`.
-   */
-  async accept(envelope: Uint8Array): Promise<SignedHeader> {
-    const [signed] = await this.acceptAll([envelope])
-    if (signed === undefined) throw new ClavigerError('internal')
-    return signed
+  /** What is held of some objects now: to be taken before they are asked for. */
+  mark(objects: readonly Uint8Array[]): IndexMark {
+    return new Map(objects.flatMap((object) => {
+      const known = this.get(object)
+      return known === null ? [] : [[toHex(object), known] as const]
+    }))
   }
 
-  /** Judges headers that were asked for and keeps them in one batch. */
-  async acceptAll(envelopes: readonly Uint8Array[]): Promise<SignedHeader[]> {
-    const all: SignedHeader[] = []
+  /**
+   * Judges headers that were asked for and keeps those that hold, in one batch.
+   *
+   * An answer shows what was current when it was read: a version between the one held then and the one held now is neither
+   * news nor a fork.
+   */
+  async acceptAll(envelopes: readonly Uint8Array[], mark: IndexMark): Promise<HeaderVerdict[]> {
+    const verdicts: HeaderVerdict[] = []
     const news: SignedHeader[] = []
-    for (const envelope of envelopes) {
-      const signed = decodeEnvelope(envelope)
-      all.push(signed)
-      if (await this.#judge(signed, 0)) news.push(signed)
+    try {
+      for (const envelope of envelopes) verdicts.push(await this.#acceptOne(envelope, mark, news))
+    } finally {
+      // What was kept is in the store too, whatever is wrong with the others.
+      if (news.length > 0) await this.#save(news, null)
     }
-    if (news.length > 0) await this.#save(news, null)
-    return all
+    return verdicts
+  }
+
+  async #acceptOne(envelope: Uint8Array, mark: IndexMark, news: SignedHeader[]): Promise<HeaderVerdict> {
+    try {
+      const signed = decodeEnvelope(envelope)
+      const { object, version } = signed.header
+      const isOvertaken = (): boolean => version < (this.get(object)?.version ?? 0) && version > (mark.get(toHex(object))?.version ?? 0)
+      if (isOvertaken()) return { state: 'overtaken' }
+      if (await this.#judge(signed, this.#epochFloor)) news.push(signed)
+      return { state: 'held', signed }
+    } catch (error) {
+      if (!(error instanceof ClavigerError) || isPassing(error)) throw error
+      return { state: 'refused', error }
+    }
   }
 
   /** Keeps what this client wrote itself. */
@@ -121,8 +151,9 @@ export class ObjectIndex {
     await this.#save(signed, null)
   }
 
-  #save(news: readonly SignedHeader[], cursor: Cursor | null): Promise<void> {
-    return this.#context.store.saveHeaders(new Map(news.map((signed) => [toHex(signed.header.object), signed.bytes])), cursor)
+  async #save(news: readonly SignedHeader[], cursor: Cursor | null): Promise<void> {
+    await this.#context.store.saveHeaders(new Map(news.map((signed) => [toHex(signed.header.object), signed.bytes])), cursor)
+    this.#epochFloor = Math.max(this.#epochFloor, cursor?.epoch ?? 0)
   }
 
   async #acceptOrReport(envelope: Uint8Array, epochFloor: number): Promise<SignedHeader | null> {
@@ -131,9 +162,11 @@ export class ObjectIndex {
     try {
       const signed = decodeEnvelope(envelope)
       signer = signed.header.author
+      // A reader or writer that was faster than the feed knows a later version already.
+      if (signed.header.version < (this.get(signed.header.object)?.version ?? 0)) return null
       return (await this.#judge(signed, epochFloor)) ? signed : null
     } catch (error) {
-      if (!(error instanceof ClavigerError) || hasCode(error, 'disconnected', 'timeout', 'closed')) throw error
+      if (!(error instanceof ClavigerError) || isPassing(error)) throw error
       this.#context.emit({ type: 'bad-item', signer, error })
       return null
     }
@@ -168,6 +201,11 @@ export class ObjectIndex {
     const isVouched = !needsVouching(this.#log.state.roster, header)
     return { id: header.object, version: header.version, hash, isDeleted: isTombstone(header), envelope: bytes, isVouched }
   }
+}
+
+/** Says nothing about the item: it will be judged another time. */
+function isPassing(error: ClavigerError): boolean {
+  return hasCode(error, 'disconnected', 'timeout', 'closed', 'server_unavailable', 'server_draining', 'rate_limited', 'group_stopped')
 }
 
 /** Tells envelopes apart faster than decoding them. */

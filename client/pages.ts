@@ -16,27 +16,27 @@ export interface CachedPage extends OpenedPage {
 export class OpenPages {
   readonly #pages = new Map<string, CachedPage>()
 
-  get(id: PageId): CachedPage | null {
+  /** A page is being used again. */
+  touch(id: PageId): void {
     const key = idKey(id)
     const page = this.#pages.get(key)
-    if (page === undefined) return null
+    if (page === undefined) return
     this.#pages.delete(key)
     this.#pages.set(key, page)
-    return page
   }
 
   add(page: CachedPage): void {
     this.#pages.set(idKey(page.pageId), page)
-    for (const [key, oldest] of this.#pages) {
+    for (const key of this.#pages.keys()) {
       if (this.#pages.size <= OPEN_PAGES_MAX) return
-      wipe(oldest.deks)
+      // Not wiped: a read under way may still be using it.
       this.#pages.delete(key)
     }
   }
 
-  /** Names of the open pages: the server does not send them again. */
-  ids(): PageId[] {
-    return [...this.#pages.values()].map(({ pageId }) => pageId)
+  /** The open pages: the server does not send them again. */
+  all(): CachedPage[] {
+    return [...this.#pages.values()]
   }
 
   /** Drops pages of retired epochs. */

@@ -1,7 +1,7 @@
 /** An object as the app sees it: name and version at once, the body when asked for. */
 import type { IdentityId, ObjectId } from '../shared/ids.ts'
-import { collect } from './objects.ts'
-import type { ReadObject } from './objects.ts'
+import { collect } from './object-reader.ts'
+import type { ReadObject } from './object-reader.ts'
 
 export class GroupObject {
   readonly id: ObjectId

@@ -187,17 +187,10 @@ export class RewrapJob {
     const unknown = rows.filter(({ object, generation }) => (index.get(object)?.version ?? 0) < generation).map(({ object }) => object)
     for (let from = 0; from < unknown.length; from += BATCH_ITEMS_MAX) {
       const objects = unknown.slice(from, from + BATCH_ITEMS_MAX)
+      const mark = index.mark(objects)
       const { headers } = await context.connection.request('object.headers', { group: context.group, objects })
-      for (const header of headers) if (header !== null) await this.#learnOne(header)
-    }
-  }
-
-  async #learnOne(header: Uint8Array): Promise<void> {
-    try {
-      await this.#parts.index.accept(header)
-    } catch (error) {
-      if (!(error instanceof ClavigerError)) throw error
-      this.#parts.context.emit({ type: 'bad-item', signer: null, error })
+      const verdicts = await index.acceptAll(headers.filter((header) => header !== null), mark)
+      for (const verdict of verdicts) if (verdict.state === 'refused') context.emit({ type: 'bad-item', signer: null, error: verdict.error })
     }
   }
 
@@ -231,12 +224,14 @@ export class RewrapJob {
     const { context, keyring, index } = this.#parts
     const page = openPage(await keyring.sealKeysOf(row.epoch), row)
     const entries = decodeEntries(row.entries)
-    const { headers } = await context.connection.request('object.headers', { group: context.group, objects: entries.map(({ object }) => object) })
+    const objects = entries.map(({ object }) => object)
+    const mark = index.mark(objects)
+    const { headers } = await context.connection.request('object.headers', { group: context.group, objects })
+    await index.acceptAll(headers.filter((header) => header !== null), mark)
     for (const [position, entry] of entries.entries()) {
       const header = headers[position] ?? null
       const signed = header === null ? null : decodeEnvelope(header)
       if (signed === null || signed.header.generation !== entry.generation) continue
-      await index.accept(signed.bytes)
       if (!equalBytes(signed.hash, entry.headerHash)) throw new ClavigerError('page_invalid')
       checkDek(dekAt(page, position), signed.header)
     }

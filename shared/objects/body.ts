@@ -174,7 +174,8 @@ function chunkNonce(index: number, isLast: boolean): Uint8Array {
   return nonce
 }
 
-function assertRange(start: number, end: number, length: number): void {
+/** @throws RangeError unless `[start, end)` is within a body of `length` bytes. */
+export function assertRange(start: number, end: number, length: number): void {
   const isWhole = Number.isSafeInteger(start) && Number.isSafeInteger(end)
   if (!isWhole || start < 0 || end < start || end > length) throw new RangeError(`range must be within 0 and ${length}, got ${start} to ${end}`)
 }
