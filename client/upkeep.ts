@@ -12,7 +12,7 @@ import { decodeSignedHead, signHead, verifySignedHead } from '../shared/group/si
 import type { KemKeyId } from '../shared/crypto/keys.ts'
 import type { Head, IdentityId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
-import { LOOSE_DEKS_BEFORE_COMPACTION, SIGNED_HEAD_MS } from '../shared/limits.ts'
+import { LOOSE_DEKS_BEFORE_COMPACTION, REWRAP_LEASE_MS, SIGNED_HEAD_MS } from '../shared/limits.ts'
 import type { Committer, Intent } from './committer.ts'
 import { claimedTime } from './committer.ts'
 import type { GroupContext } from './group-context.ts'
@@ -23,6 +23,8 @@ import type { RewrapJob } from './rewrap-job.ts'
 
 /** Members whose wraps each client checks on a new epoch, besides all open invites. */
 const AUDITED_MEMBERS = 8
+/** How long past its expiry an invite is looked at: by then it has expired by any clock that counts here. */
+const EXPIRY_SLACK_MS = 100
 /** Timers may be this late, and no later than this apart. */
 const TIMER_MS_MAX = 60 * 60 * 1000
 
@@ -90,6 +92,8 @@ export class Upkeep {
 
   /** Opens the epoch that is owed; does nothing once somebody else has. */
   async settle(): Promise<void> {
+    // A writer whose log still has a skipped part checks it first: it must not decide who gets the next secret.
+    if (!this.#parts.log.isVerified) await this.#parts.log.verifySkipped()
     if (!this.#maySettle()) return
     await this.#parts.committer.commit(({ roster }) => (roster.rekeyOwed ? this.withExpired(roster, { ops: [], rekey: true }) : null))
   }
@@ -98,7 +102,8 @@ export class Upkeep {
   withExpired(roster: Roster, intent: Intent): Intent {
     const named = new Set(intent.ops.flatMap((op) => (op.type === 'revoke-invite' ? [idKey(op.invite)] : [])))
     const revocations = this.#expired(roster).filter((op) => op.type === 'revoke-invite' && !named.has(idKey(op.invite)))
-    return { ...intent, ops: [...intent.ops, ...revocations] }
+    // They come first: a removal closes the invites of the removed by itself, and what is closed cannot be revoked.
+    return { ...intent, ops: [...revocations, ...intent.ops] }
   }
 
   close(): void {
@@ -130,6 +135,9 @@ export class Upkeep {
   /** Wraps the current epoch for a recipient who found no good wrap. */
   async help(epoch: number, recipient: KemKeyId): Promise<void> {
     const { context, log, keyring } = this.#parts
+    // A roster that came from a snapshot may name recipients that nobody has admitted.
+    if (!log.isVerified) return
+    log.assertRunning()
     const { roster } = log.state
     const needy = recipients(roster).find(({ kemKeyId }) => idKey(kemKeyId) === idKey(recipient))
     if (needy === undefined || epoch !== roster.epoch || !keyring.holds(epoch)) return
@@ -163,7 +171,8 @@ export class Upkeep {
     const { context, log, isAutomatic } = this.#parts
     const expiries = log.state.roster.invites.filter(({ state }) => state === 'live').map(({ expiresAt }) => expiresAt)
     if (!isAutomatic || this.#isClosed || expiries.length === 0 || !this.#maySettle()) return
-    const wait = Math.min(Math.max(Math.min(...expiries) - context.now(), 0) + this.#jitter(), TIMER_MS_MAX)
+    const time = claimedTime(context.now(), context.connection.serverTime())
+    const wait = Math.min(Math.max(Math.min(...expiries) - time, 0) + EXPIRY_SLACK_MS + this.#jitter(), TIMER_MS_MAX)
     this.#expiryTimer = setTimeout(() => void this.#guard(() => this.#revokeExpired()).finally(() => this.#watchExpiry()), wait)
   }
 
@@ -180,6 +189,7 @@ export class Upkeep {
   /** Checks the wraps of open invites and of a few random members, and heals the bad ones: nobody notices until it is needed. */
   async #audit(): Promise<void> {
     const { context, log, keyring } = this.#parts
+    if (!log.isVerified || !this.#holdsKeys()) return
     const { roster } = log.state
     const { epoch } = currentEpoch(roster)
     const secret = await keyring.secretOf(epoch)
@@ -255,7 +265,8 @@ export class Upkeep {
     const isLoose = status.loose > LOOSE_DEKS_BEFORE_COMPACTION || status.deadInPages * 10 > status.pages * 256
     if (!isOld && !isLoose) return
     const { leased } = await context.connection.request('rewrap.start', { group: context.group, epoch: status.epoch })
-    if (!leased) this.#later(() => this.#resumeJobs())
+    // Asking counts what is sealed where: once a lease is often enough.
+    if (!leased) this.#later(() => this.#resumeJobs(), REWRAP_LEASE_MS)
     else if (isOld) await rewrap.run()
     else await rewrap.compact()
   }
@@ -267,12 +278,12 @@ export class Upkeep {
   }
 
   /** Runs a task after a random while, if background work is on. */
-  #later(task: () => Promise<void>): void {
+  #later(task: () => Promise<void>, afterMs = 0): void {
     if (!this.#parts.isAutomatic || this.#isClosed) return
     const timer = setTimeout(() => {
       this.#timers.delete(timer)
       void this.#guard(task)
-    }, this.#jitter())
+    }, afterMs + this.#jitter())
     this.#timers.add(timer)
   }
 
@@ -281,7 +292,7 @@ export class Upkeep {
     try {
       if (!this.#isClosed) await task()
     } catch (error) {
-      const isPassing = hasCode(error, 'disconnected', 'timeout', 'closed', 'group_stopped', 'gave_up', 'stale_head', 'stale_epoch', 'not_a_member', 'wrap_invalid', 'server_unavailable', 'server_draining', 'rate_limited')
+      const isPassing = hasCode(error, 'disconnected', 'timeout', 'closed', 'group_stopped', 'gave_up', 'stale_head', 'stale_epoch', 'page_conflict', 'unverified', 'not_a_member', 'wrap_invalid', 'server_unavailable', 'server_draining', 'rate_limited')
       if (isPassing || this.#isClosed) return
       const known = error instanceof ClavigerError ? error : new ClavigerError('internal', 'background work failed', { cause: error })
       this.#parts.context.emit({ type: 'bad-item', signer: null, error: known })
