@@ -60,7 +60,10 @@ async function writePart({ connection, group }: TransferContext, { bodyId, part,
 
 /** The same pieces, until the signal says to stop, whether or not another one comes. */
 async function* untilAborted(pieces: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-  if (signal === undefined) return yield* pieces
+  if (signal === undefined) {
+    yield* pieces
+    return
+  }
   const iterator = pieces[Symbol.asyncIterator]()
   let abort: () => void = () => undefined
   const aborted = new Promise<never>((_, reject) => {
