@@ -24,6 +24,7 @@ import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
 import type { Keyring } from './keyring.ts'
 import { epochContext } from './keyring.ts'
+import { pause } from './patience.ts'
 import { Serial } from './serial.ts'
 
 /** What to do at a given state. */
@@ -67,11 +68,14 @@ export class Committer {
     return this.#serial.run(async () => {
       for (let attempt = 0; attempt < COMMIT_ATTEMPTS_MAX; attempt += 1) {
         this.#log.assertRunning()
-        const intent = await plan(this.#log.state)
+        const { state } = this.#log
+        const intent = await plan(state)
         if (intent === null) return null
         this.#assertVerified(intent)
-        const done = await this.#attempt(intent)
+        const done = await this.#attempt(state, intent)
         if (done !== null) return done
+        // Many who start over at once would go on meeting; a random while thins them out.
+        await pause(contentionMs(attempt) * this.#context.random())
         await this.#log.sync()
       }
       throw new ClavigerError('gave_up')
@@ -79,30 +83,37 @@ export class Committer {
   }
 
   /** After a restart: keeps the secret of a commit whose acknowledgement was lost, if the log has it. */
-  async recoverPending(): Promise<void> {
-    const pending = await this.#context.store.loadPending()
-    if (pending === null) return
-    const commit = decodeCommit(pending.commit)
-    if (await this.#isInLog(commit)) await this.#keep(pending.epoch, pending.secret === null ? null : asEpochSecret(pending.secret))
-    await this.#context.store.savePending(null)
+  recoverPending(): Promise<void> {
+    // In line with the others: what is in the journal while a commit is on its way is not for us.
+    return this.#serial.run(async () => {
+      const pending = await this.#context.store.loadPending()
+      if (pending === null) return
+      const commit = decodeCommit(pending.commit)
+      if (await this.#isInLog(commit)) await this.#keep(pending.epoch, pending.secret === null ? null : asEpochSecret(pending.secret))
+      await this.#context.store.savePending(null)
+    })
   }
 
   /** One try; null if somebody else was first. */
-  async #attempt(intent: Intent): Promise<Commit | null> {
+  async #attempt(state: GroupState, intent: Intent): Promise<Commit | null> {
     const { connection, group, store } = this.#context
-    const sealed = await this.#seal(intent)
+    const sealed = await this.#seal(state, intent)
+    // What was sealed for recipients who have been removed meanwhile is not even sent.
+    if (this.#log.state !== state) return null
     const epoch = sealed.secret === null ? null : sealed.commit.payload.epoch
     await store.savePending({ commit: sealed.commit.bytes, epoch, secret: sealed.secret })
     try {
       await this.#send(() => connection.request('commit.submit', { group, ...sealed.params }), sealed.commit)
       await this.#keep(epoch, sealed.secret)
       await this.#log.receive(sealed.commit.bytes)
+      await store.savePending(null)
       return sealed.commit
     } catch (error) {
+      // Whether the server has it is not known: the journal says so after a restart.
+      if (hasCode(error, 'closed', 'disconnected', 'timeout', 'gave_up')) throw error
+      await store.savePending(null)
       if (!hasCode(error, 'stale_head', 'stale_epoch')) throw error
       return null
-    } finally {
-      await store.savePending(null)
     }
   }
 
@@ -139,21 +150,20 @@ export class Committer {
 
   /** A client that has not folded the whole log must not decide who is in it. */
   #assertVerified(intent: Intent): void {
-    const decides = intent.rekey || intent.ops.some((op) => op.type === 'add' || op.type === 'approve' || op.type === 'invite')
+    const decides = intent.rekey || intent.ops.some((op) => op.type === 'add' || op.type === 'approve' || op.type === 'invite' || op.type === 'set-role')
     if (decides && !this.#log.isVerified) throw new ClavigerError('unverified')
   }
 
-  async #seal(intent: Intent): Promise<SealedCommit> {
+  async #seal(state: GroupState, intent: Intent): Promise<SealedCommit> {
     const { identity, connection, group, now } = this.#context
     const time = claimedTime(now(), connection.serverTime())
     const signers = intent.signers ?? [identity.signer]
-    const secrets = { secretOf: (epoch: number) => this.#keyring.secretOf(epoch), linkFrom: () => this.#linkFrom() }
-    return sealCommit(this.#log.state, { ...intent, time, signers, group }, secrets)
+    const secrets = { secretOf: (epoch: number) => this.#keyring.secretOf(epoch), linkFrom: () => this.#linkFrom(state.roster.epoch) }
+    return sealCommit(state, { ...intent, time, signers, group }, secrets)
   }
 
   /** The newest epoch this client can open: links go from the new one to it. */
-  async #linkFrom(): Promise<{ epoch: number; secret: EpochSecret } | null> {
-    const current = this.#log.state.roster.epoch
+  async #linkFrom(current: number): Promise<{ epoch: number; secret: EpochSecret } | null> {
     try {
       return { epoch: current, secret: await this.#keyring.secretOf(current) }
     } catch (error) {
@@ -240,6 +250,11 @@ function removalsOf(roster: Roster, unsealable: readonly Recipient[]): Op[] {
     if (invite === undefined) throw new ClavigerError('invalid_key')
     return { type: 'revoke-invite', invite: invite.id }
   })
+}
+
+/** How long at most the loser of `attempt` (from 0) waits before the next one, in ms: longer the more there seem to be. */
+function contentionMs(attempt: number): number {
+  return Math.min(5 * 2 ** attempt, 1000)
 }
 
 /** One’s own clock, kept within what an honest server accepts: the claim is never a right. */

@@ -66,7 +66,7 @@ export class Keyring {
     const known = this.#sealKeys.get(epoch)
     if (known !== undefined) return known
     const keys = epochSealKeys(await this.secretOf(epoch), { group: this.#context.group, epoch })
-    this.#sealKeys.set(epoch, keys)
+    if (this.#isLive(epoch)) this.#sealKeys.set(epoch, keys)
     return keys
   }
 
@@ -143,8 +143,14 @@ export class Keyring {
       const older = this.#tryLink(secret, link, { newer, to })
       if (older !== null) opened.set(to, older)
     }
-    for (const [older, secret] of opened) this.#secrets.set(older, secret)
-    if (opened.size > 0) await this.#context.store.saveSecrets(opened)
+    // What has been retired while the answer was on its way is not kept.
+    const live = new Map([...opened].filter(([older]) => this.#isLive(older)))
+    for (const [older, secret] of live) this.#secrets.set(older, secret)
+    if (live.size > 0) await this.#context.store.saveSecrets(live)
+  }
+
+  #isLive(epoch: number): boolean {
+    return epoch > this.#roster().retiredThrough
   }
 
   /** Null for a link that does not open to what the roster committed to: several may be offered. */

@@ -2,7 +2,7 @@
  * Who is in a group: inviting, approving, adding, removing, roles, leaving; each one signed commit.
  */
 import { equalBytes } from '../shared/bytes.ts'
-import { ClavigerError } from '../shared/errors.ts'
+import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { verifyCards } from '../shared/group/card.ts'
 import type { InviteMode, Op, Role } from '../shared/group/commit.ts'
 import { isLower } from '../shared/group/effects.ts'
@@ -129,7 +129,12 @@ export class Membership {
   async leave(): Promise<void> {
     await this.#runtime.ready()
     const { id } = this.#runtime.context.identity
-    await this.#runtime.committer.commit(({ roster }) => (findActive(roster, id) === null ? null : { ops: [{ type: 'leave' }], rekey: false }))
+    try {
+      await this.#runtime.committer.commit(({ roster }) => (findActive(roster, id) === null ? null : { ops: [{ type: 'leave' }], rekey: false }))
+    } catch (error) {
+      // The answer to an earlier try was lost: we are out.
+      if (!hasCode(error, 'not_a_member')) throw error
+    }
     this.#runtime.end(new ClavigerError('not_a_member'))
   }
 
