@@ -23,6 +23,7 @@ const log = await Log.found(alice)
 await log.commit({ author: alice, ops: [ops.add(bob, 'member')] })
 const payload = payloadOf(log.state, { author: alice, ops: [ops.setRole(bob, 'reader')], rekey: null })
 const bytes = await signPayload(payload, [alice])
+const invite = await inviteOp(log.state, alice, await inviteOf('many'))
 const malformed = expect.objectContaining({ code: 'malformed' })
 
 describe('the bytes of a commit', () => {
@@ -74,6 +75,7 @@ describe('the bytes of a commit', () => {
     ['no cards in an add', { ops: [{ ...ops.add(bob, 'member'), cards: [] }] }],
     ['more cards than a chain has', { ops: [{ ...ops.add(bob, 'member'), cards: Array.from({ length: 65 }, () => new Uint8Array(1)) }] }],
     ['more ops than a commit has', { ops: Array.from({ length: limits.OPS_PER_COMMIT_MAX + 1 }, () => ops.leave()) }],
+    ['A46 more uses of an invite than there may be', { ops: [{ ...invite, maxUses: limits.INVITE_USES_MAX + 1 }] }],
     ['an unknown field in a rekey', { rekey: { commitment: new Uint8Array(32), link: null, depositKey: new Uint8Array(32), extra: 1 } }],
   ])('with %s are malformed', async (_, change) => {
     const odd = await signPayload({ ...payload, ...change }, [alice])
@@ -141,10 +143,10 @@ describe('planning a commit', () => {
 
   test('names both signers of a join', async () => {
     const story = log.fork()
-    const invite = await inviteOf('plan')
-    await story.commit({ author: alice, ops: [await inviteOp(story.state, alice, invite)] })
-    const { transition } = planCommit(story.state, invite.signer, { time: story.roster.logTime, ops: [ops.join(carol)], rekey: null })
-    expect(transition.signers).toEqual([invite.signer.publicKey, carol.signer.publicKey])
+    const keys = await inviteOf('plan')
+    await story.commit({ author: alice, ops: [await inviteOp(story.state, alice, keys)] })
+    const { transition } = planCommit(story.state, keys.signer, { time: story.roster.logTime, ops: [ops.join(carol)], rekey: null })
+    expect(transition.signers).toEqual([keys.signer.publicKey, carol.signer.publicKey])
   })
 
   test('refuses with the rule that would refuse the commit, before anything is signed', () => {

@@ -7,13 +7,13 @@ import { useNodePublicCrypto } from '../../../platform/node/index.ts'
 import { useNodeSecretCrypto } from '../../../platform/node/secret.ts'
 import { concat } from '../../../shared/bytes.ts'
 import type { Signer } from '../../../shared/crypto/signature.ts'
-import { asSigningPublicKey } from '../../../shared/crypto/keys.ts'
+import { asKemPublicKey, asSigningPublicKey } from '../../../shared/crypto/keys.ts'
 import { isClavigerCode } from '../../support/refusals.ts'
 import { unwrapEpochSecret, wrapEpochSecret } from '../../../shared/group/epoch.ts'
 import { applyCommit } from '../../../shared/group/fold.ts'
 import type { InviteKeys } from '../../../shared/group/invite.ts'
 import type { Roster } from '../../../shared/group/roster.ts'
-import { epochAt, findEpoch, findInvite, findMember, recipients, segmentAt } from '../../../shared/group/roster.ts'
+import { epochAt, findEpoch, findInvite, findMember, recipients, sameBytes, segmentAt } from '../../../shared/group/roster.ts'
 import type { Attempt } from '../../support/forge.ts'
 import { Log, epochContext, forge, freshEpoch, inviteOf, inviteOp, ops, payloadOf, signPayload } from '../../support/forge.ts'
 import type { Person } from '../../support/people.ts'
@@ -356,6 +356,26 @@ describe('keys', () => {
         applyCommit(null, bytes),
       ),
     ).rejects.toMatchObject({ code: 'invalid_key' })
+  })
+})
+
+describe('a recipient whose key cannot be sealed to', () => {
+  test('A74 is taken out in the commit that removes somebody else, and the new epoch reaches everybody left', async () => {
+    const log = await group()
+    const { roster } = log
+    const members = roster.members.map((member) =>
+      sameBytes(member.id, carol.id) ? { ...member, kemKey: asKemPublicKey(new Uint8Array(32)) } : member,
+    )
+    // Past enrolment: no commit could have brought this roster about.
+    const state = { ...log.state, roster: { ...roster, members } }
+    const { rekey, secret } = await freshEpoch(state)
+    const blocked = await wrapEpochSecret(secret, { ...epochContext(state, 0), epoch: 1 }, recipients(state.roster))
+    expect(blocked.wraps.map((wrap) => wrap !== null)).toEqual([true, true, true, false])
+    const bytes = await forge(state, { author: alice, ops: [ops.remove(bob), ops.remove(carol)], rekey })
+    const { state: after } = await applyCommit(state, bytes)
+    const { wraps } = await wrapEpochSecret(secret, epochContext(after, 1), recipients(after.roster))
+    expect(wraps.length).toBe(2)
+    expect(wraps).not.toContain(null)
   })
 })
 

@@ -373,6 +373,7 @@ const CASES: Readonly<Record<string, Case>> = {
         }),
     },
     accepts: {
+      'the most uses': () => invite(world, { maxUses: limits.INVITE_USES_MAX }).then((attempt) => on(world, attempt)),
       'one use': () => invite(world, { maxUses: 1 }).then((attempt) => on(world, attempt)),
       'the longest life': async () =>
         on(world, {
