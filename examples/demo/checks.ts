@@ -1,5 +1,6 @@
 /** Compares what happened with what was told, and counts what differs. */
 import type { Story } from './story.ts'
+import { formatCount } from './story.ts'
 
 export class Checks {
   readonly #story: Story
@@ -13,21 +14,26 @@ export class Checks {
     return this.#failures
   }
 
-  /** @returns `actual`, whatever it is. */
-  equal<T>(actual: T, expected: T, what: string): T {
-    this.#tell(actual === expected, `${String(actual)} ${what}`, String(expected))
+  /** Something counted, and what it should be. @returns `actual`, whatever it is. */
+  count(actual: number, expected: number, what: string): number {
+    this.#tell(actual === expected, `${formatCount(actual)} ${what}`, formatCount(expected))
     return actual
   }
 
-  /** @returns `actual`, whatever it is. */
+  /** Something counted, and the least it should be. @returns `actual`, whatever it is. */
   atLeast(actual: number, least: number, what: string): number {
-    this.#tell(actual >= least, `${actual} ${what}`, `at least ${least}`)
+    this.#tell(actual >= least, `${formatCount(actual)} ${what}`, `at least ${formatCount(least)}`)
     return actual
   }
 
-  #tell(holds: boolean, fact: string, expected: string): void {
-    if (holds) return this.#story.fact(fact)
+  /** Something that is so or not. */
+  holds(isSo: boolean, what: string): void {
+    this.#tell(isSo, what, 'so')
+  }
+
+  #tell(isSo: boolean, fact: string, expected: string): void {
+    if (isSo) return this.#story.fact(fact)
     this.#failures += 1
-    this.#story.failure(`${fact}, but it should be ${expected}`)
+    this.#story.failure(`${fact}: it should be ${expected}`)
   }
 }
