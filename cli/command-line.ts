@@ -32,6 +32,7 @@ function commands(surroundings: Surroundings): CAC {
     .option('--data <directory>', 'Data directory of the embedded PostgreSQL (CLAVIGER_DATA; default ./claviger-data)')
     .option('--database-url <url>', 'Your own PostgreSQL, 14 or newer (DATABASE_URL)')
     .option('--public-host <host>', 'What clients dial, e.g. example.org (CLAVIGER_PUBLIC_HOSTS; may be repeated)')
+    .option('--trust-proxy', 'A reverse proxy in front says in X-Forwarded-For who connects (CLAVIGER_TRUST_PROXY)')
     .option('--log-level <level>', 'fatal, error, warn, info, debug or silent (CLAVIGER_LOG_LEVEL; default info)')
     .option('--admission <who>', 'Who may open a session (CLAVIGER_ADMISSION; default open: whoever has keys)')
     .action((flags: Readonly<Record<string, unknown>>) => serve(flags, surroundings))

@@ -31,9 +31,11 @@ export class BodyUploads {
    * Takes one frame.
    *
    * @returns the whole part if this frame completes it, else null.
-   * @throws ClavigerError `malformed`, `limit_exceeded`, `rate_limited`.
+   * @throws ClavigerError `malformed`, `limit_exceeded`, `rate_limited`, `closed`.
    */
   gather(peer: Peer, frame: Params<'body.write'>): Uint8Array | null {
+    // The session may have ended while its request was being judged; nobody would ever remove its parts again.
+    if (peer.closed) throw new ClavigerError('closed')
     if (frame.offset + frame.data.length > BODY_PART_BYTES) throw new ClavigerError('malformed', `a part must be at most ${BODY_PART_BYTES} bytes`)
     const key = `${idKey(frame.group)}/${idKey(frame.bodyId)}/${frame.part}`
     if (frame.offset === 0 && frame.last) {

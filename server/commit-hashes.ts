@@ -20,8 +20,14 @@ export class CommitHashes {
 
   /** Checks that `at` is in the group’s history. @throws ClavigerError `bad_head`, its signer in the data. */
   async assertContains(state: GroupState, at: Head, signer: IdentityId): Promise<void> {
-    const hash = at.seq > state.head.seq ? null : at.seq === state.head.seq ? state.head.hash : await this.#read(state.group, at.seq)
+    const hash = await this.find(state, at.seq)
     if (hash === null || !equalBytes(hash, at.hash)) throw new ClavigerError('bad_head', undefined, { data: { signer, seq: at.seq } })
+  }
+
+  /** The hash of commit `seq`, or null if the log does not reach it. */
+  async find({ group, head }: GroupState, seq: number): Promise<CommitHash | null> {
+    if (seq === head.seq) return head.hash
+    return seq > head.seq ? null : this.#read(group, seq)
   }
 
   async #read(group: GroupId, seq: number): Promise<CommitHash | null> {

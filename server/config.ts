@@ -26,6 +26,8 @@ export interface ServerConfig {
   readonly database: DatabaseSetting
   /** Authorities that clients dial (`example.org`, `example.org:8443`); empty means whatever the Host header says. */
   readonly publicHosts: readonly string[]
+  /** Whether a reverse proxy in front says in X-Forwarded-For who connects: limits are per address. */
+  readonly trustProxy: boolean
   readonly logLevel: LogLevel
   readonly admission: AdmissionSetting
   /** Lower or higher bounds than the documented ones. */
@@ -43,6 +45,7 @@ export const SETTINGS = {
   databaseUrl: { flag: 'databaseUrl', variable: 'DATABASE_URL' },
   directory: { flag: 'data', variable: 'CLAVIGER_DATA' },
   publicHosts: { flag: 'publicHost', variable: 'CLAVIGER_PUBLIC_HOSTS' },
+  trustProxy: { flag: 'trustProxy', variable: 'CLAVIGER_TRUST_PROXY' },
   logLevel: { flag: 'logLevel', variable: 'CLAVIGER_LOG_LEVEL' },
   admission: { flag: 'admission', variable: 'CLAVIGER_ADMISSION' },
 } as const
@@ -60,6 +63,7 @@ export function serverConfig(overrides: Partial<ServerConfig> = {}): ServerConfi
     port: DEFAULT_PORT,
     database: { kind: 'embedded', directory: DEFAULT_DIRECTORY },
     publicHosts: [],
+    trustProxy: false,
     logLevel: 'info',
     admission: { kind: 'open' },
     limits: {},
@@ -79,6 +83,7 @@ export function parseConfig(environment: Environment, flags: Flags = {}): Server
     port: port === null ? DEFAULT_PORT : parsePort(port),
     database: parseDatabase(read('databaseUrl'), read('directory')),
     publicHosts: publicHosts === null ? [] : parseHosts(publicHosts),
+    trustProxy: parseSwitch(read('trustProxy')),
     logLevel: logLevel === null ? 'info' : parseLogLevel(logLevel),
   })
 }
@@ -102,6 +107,7 @@ function flagName(flag: string): string {
 }
 
 function flagText(given: unknown, source: string): string {
+  if (typeof given === 'boolean' && source === flagName(SETTINGS.trustProxy.flag)) return String(given)
   if (Array.isArray(given)) return given.map((item) => flagText(item, source)).join(',')
   if (typeof given === 'number') return String(given)
   if (typeof given !== 'string' || given === '') throw new ClavigerError('config_invalid', `${source} needs a value.`)
@@ -134,6 +140,12 @@ function parseHosts({ text, source }: Value): readonly string[] {
 /** Whether `text` is a host with an optional port and nothing else. */
 export function isAuthority(text: string): boolean {
   return /^(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:\d{1,5})?$/i.test(text)
+}
+
+function parseSwitch(value: Value | null): boolean {
+  if (value === null || value.text === 'false' || value.text === '0') return false
+  if (value.text === 'true' || value.text === '1') return true
+  throw new ClavigerError('config_invalid', `${value.source} must be true or false, got “${value.text}”.`)
 }
 
 function parseLogLevel({ text, source }: Value): LogLevel {

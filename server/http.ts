@@ -25,12 +25,16 @@ export type UpgradeVerdict = { readonly accept: true; readonly authority: string
 
 export interface HttpOptions {
   readonly limits: ServerLimits
+  /** Whether the connection comes from a proxy that says for whom. */
+  readonly trustProxy: boolean
   /** Answers a GET of `path`; null if there is nothing there. */
   answer(path: string): Promise<HttpAnswer | null>
   judgeUpgrade(request: { readonly authority: string; readonly address: string }): UpgradeVerdict
   connected(transport: WsTransport, from: { readonly authority: string; readonly address: string }): void
 }
 
+/** Connections beside those of sessions: health checks, metrics, and upgrades under way. */
+const PLAIN_CONNECTIONS_MAX = 512
 /** Time a peer gets to answer our close frame. */
 const CLOSE_MS_MAX = 5000
 
@@ -42,7 +46,10 @@ export interface HttpFace {
 
 /** An HTTP server that is not yet listening. */
 export function createHttpFace(options: HttpOptions): HttpFace {
-  const server = createServer((request, response) => void respond(request, response, options))
+  const server = createServer((request, response) => {
+    respond(request, response, options).catch(() => response.destroy())
+  })
+  server.maxConnections = options.limits.sessions + PLAIN_CONNECTIONS_MAX
   const sockets = createWebSocketServer(options.limits)
   server.on('upgrade', (request, socket, head) => upgrade({ request, socket, head }, sockets, options))
   return { server, close: () => closeServer(server, sockets) }
@@ -93,7 +100,7 @@ interface Upgrade {
 }
 
 function upgrade({ request, socket, head }: Upgrade, sockets: WebSocketServer, options: HttpOptions): void {
-  const from = { authority: request.headers.host ?? '', address: request.socket.remoteAddress ?? '' }
+  const from = { authority: request.headers.host ?? '', address: addressOf(request, options) }
   socket.on('error', ignoreBrokenSocket)
   if (!offersProtocol(request)) return refuse(socket, 400, `Ask for the WebSocket subprotocol ${SUBPROTOCOL}.`)
   const verdict = options.judgeUpgrade(from)
@@ -103,6 +110,14 @@ function upgrade({ request, socket, head }: Upgrade, sockets: WebSocketServer, o
     socket.off('error', ignoreBrokenSocket)
     options.connected(new WsTransport(ws, socket), { authority: verdict.authority, address: from.address })
   })
+}
+
+/** The last entry is the one that our own proxy has added; those before it are the client’s word. */
+function addressOf(request: IncomingMessage, { trustProxy }: Pick<HttpOptions, 'trustProxy'>): string {
+  const forwarded = trustProxy ? request.headers['x-forwarded-for'] : undefined
+  const entries = (Array.isArray(forwarded) ? forwarded.join(',') : (forwarded ?? '')).split(',')
+  const last = entries.at(-1)?.trim() ?? ''
+  return last === '' ? (request.socket.remoteAddress ?? '') : last
 }
 
 function offersProtocol(request: IncomingMessage): boolean {

@@ -5,7 +5,7 @@
  */
 
 /** Buffered bytes below which a queue is not worth tracking. */
-const TRACKED_BYTES_MIN = 64 * 1024
+export const TRACKED_BYTES_MIN = 64 * 1024
 
 export interface Buffering {
   /** Ends the session of this queue. */

@@ -21,6 +21,8 @@ export interface Peer extends VerifiedIdentity {
   readonly inviteByGroup: Map<string, InviteId>
   /** Whether durable events may be sent now. */
   readonly live: boolean
+  /** Whether the session has ended: nothing may be kept for it any more. */
+  readonly closed: boolean
   /** Sends a durable event. */
   send(frame: Frame): void
   /** Sends an event that a slow session may miss. */

@@ -23,11 +23,12 @@ import type { Access } from './access.ts'
 import type { Clock } from './clock.ts'
 import type { Groups } from './groups.ts'
 import type { Peer } from './peer.ts'
+import type { ServerLimits } from './server-limits.ts'
 import type { AcceptedCommit } from './storage/commits.ts'
 import { acceptCommit } from './storage/commits.ts'
 import type { CommitRow, EpochOpening, MemberChange, NewWrap } from './storage/commit-rows.ts'
 import type { Database } from './storage/database.ts'
-import { createGroup, readPosition } from './storage/groups.ts'
+import { countCreatedGroups, createGroup, readPosition } from './storage/groups.ts'
 
 /** A commit that is now part of the log. */
 export interface Acceptance {
@@ -41,17 +42,27 @@ export interface Acceptance {
 /** What travels beside a commit. */
 type Beside = Pick<Params<'commit.submit'>, 'enc' | 'wraps' | 'link'>
 
+export interface RefereeParts {
+  readonly groups: Groups
+  readonly access: Access
+  readonly database: Database
+  readonly clock: Clock
+  readonly limits: Pick<ServerLimits, 'groupsPerIdentity'>
+}
+
 export class Referee {
   readonly #groups: Groups
   readonly #access: Access
   readonly #database: Database
   readonly #clock: Clock
+  readonly #groupsPerIdentity: number
 
-  constructor(parts: { readonly groups: Groups; readonly access: Access; readonly database: Database; readonly clock: Clock }) {
+  constructor(parts: RefereeParts) {
     this.#groups = parts.groups
     this.#access = parts.access
     this.#database = parts.database
     this.#clock = parts.clock
+    this.#groupsPerIdentity = parts.limits.groupsPerIdentity
   }
 
   /** Starts a group. Sending the same genesis again is no error. */
@@ -62,6 +73,7 @@ export class Referee {
     if (findMember(fold.state.roster, peer.identity) === null) throw new ClavigerError('not_authorised', 'A group is created by its own first admin.')
     const { opening, newWraps } = besideOf(fold, { enc, wraps, link: null })
     if (opening === null) throw new ClavigerError('malformed', 'a genesis opens an epoch')
+    await this.#assertQuota(peer)
     const { group } = fold.state
     const genesis = { group, suite: commit.payload.suite, createdBy: peer.identity, commit: rowOf(commit), opening, wraps: newWraps }
     const change = await this.#store(group, () =>
@@ -106,6 +118,12 @@ export class Referee {
       if (position === null) throw error
       return position.change
     }
+  }
+
+  /** Those who create at the same instant may exceed it by a few. */
+  async #assertQuota(peer: Peer): Promise<void> {
+    const count = await countCreatedGroups(this.#database, peer.identity)
+    if (count >= this.#groupsPerIdentity) throw new ClavigerError('limit_exceeded', `an identity may create ${this.#groupsPerIdentity} groups`)
   }
 
   #assertTime({ payload }: Commit): void {

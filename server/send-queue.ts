@@ -8,6 +8,7 @@
 import type { Clock } from './clock.ts'
 import type { Frame } from './frame.ts'
 import type { OutboundBudget } from './outbound-budget.ts'
+import { TRACKED_BYTES_MIN } from './outbound-budget.ts'
 import type { ServerLimits } from './server-limits.ts'
 import type { TickFlush } from './tick-flush.ts'
 import type { Transport } from './transport.ts'
@@ -37,6 +38,7 @@ export class SendQueue {
   #frames: Frame[] = []
   #queuedBytes = 0
   #pace: Pace = { state: 'live' }
+  #tracked = false
 
   constructor(options: SendQueueOptions) {
     this.#options = options
@@ -55,11 +57,12 @@ export class SendQueue {
   /** Queues a reply or a durable event. */
   push(frame: Frame): void {
     if (this.#pace.state === 'closed') return
-    if (this.bufferedBytes > this.#options.limits.bufferedBytes) return this.#options.listener.overflowed()
+    const bytes = this.bufferedBytes
+    if (bytes > this.#options.limits.bufferedBytes) return this.#options.listener.overflowed()
     if (this.#frames.length === 0) this.#options.flush.mark(this)
     this.#frames.push(frame)
     this.#queuedBytes += frame.wire.length
-    this.#judgePace()
+    this.#judgePace(bytes + frame.wire.length)
   }
 
   /** Queues an event that may be lost. @returns whether it was queued. */
@@ -76,12 +79,12 @@ export class SendQueue {
     this.#frames = []
     this.#queuedBytes = 0
     if (this.#options.transport.open) this.#options.transport.send(frames)
-    this.#judgePace()
+    this.#judgePace(this.bufferedBytes)
   }
 
   /** Looks at the buffer and the time: called when the transport has drained, and about once a second. */
   check(): void {
-    this.#judgePace()
+    this.#judgePace(this.bufferedBytes)
     if (this.#pace.state !== 'lagging') return
     if (this.#options.clock.now() - this.#pace.since > this.#options.limits.laggingMs) this.#options.listener.overflowed()
   }
@@ -99,9 +102,8 @@ export class SendQueue {
     this.#options.listener.overflowed()
   }
 
-  #judgePace(): void {
+  #judgePace(bytes: number): void {
     const { limits, clock, budget, listener } = this.#options
-    const bytes = this.bufferedBytes
     if (this.#pace.state === 'live' && bytes > limits.laggingBytes) {
       this.#pace = { state: 'lagging', since: clock.now() }
       listener.lagging()
@@ -109,6 +111,9 @@ export class SendQueue {
       this.#pace = { state: 'live' }
       listener.drained()
     }
-    if (this.#pace.state !== 'closed') budget.report(this, bytes)
+    // Most queues are nearly empty most of the time: they are not worth a look into a map.
+    if (this.#pace.state === 'closed' || (bytes < TRACKED_BYTES_MIN && !this.#tracked)) return
+    this.#tracked = bytes >= TRACKED_BYTES_MIN
+    budget.report(this, bytes)
   }
 }

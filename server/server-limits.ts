@@ -29,6 +29,8 @@ export interface ServerLimits {
   /** Buffered bytes of all sessions together, past which the largest is closed. */
   readonly processBufferedBytes: number
   readonly subscriptionsPerSession: number
+  /** Groups that one identity may create. */
+  readonly groupsPerIdentity: number
   /** A process compares its groups with the database this often. */
   readonly sweepMs: number
   /** Time that requests in flight get when the server shuts down. */
@@ -54,6 +56,7 @@ export const DEFAULT_LIMITS: ServerLimits = {
   bufferedBytes: limits.BUFFERED_BYTES_MAX,
   processBufferedBytes: limits.PROCESS_BUFFERED_BYTES_MAX,
   subscriptionsPerSession: limits.SUBSCRIPTIONS_PER_SESSION_MAX,
+  groupsPerIdentity: limits.GROUPS_PER_IDENTITY_MAX,
   sweepMs: limits.SWEEP_MS,
   drainMs: limits.DRAIN_MS_MAX,
 }

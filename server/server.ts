@@ -16,6 +16,7 @@ import type { Notice } from './bus/notice.ts'
 import { openPostgresBus } from './bus/postgres-bus.ts'
 import { systemClock } from './clock.ts'
 import { CommitHashes } from './commit-hashes.ts'
+import { CommitTrees } from './commit-trees.ts'
 import type { ServerConfig } from './config.ts'
 import { serverConfig } from './config.ts'
 import type { DatabasePlace } from './database-place.ts'
@@ -110,7 +111,7 @@ class Server implements RunningServer {
     const failures = this.#failureBuckets()
     this.#connections = new AddressBuckets(systemClock, { perSecond: this.#limits.connectionsPerSecond, burst: this.#limits.connectionsBurst })
     this.#host = this.#createHost(failures)
-    this.#upkeep = startUpkeep({ ...this.#services, sessions: this.#sessions, buckets: [failures, this.#connections], log }, this.#limits.sweepMs)
+    this.#upkeep = startUpkeep({ ...this.#services, sessions: this.#sessions, buckets: [failures, this.#connections] }, this.#limits.sweepMs)
     this.#bus = openPostgresBus({
       database: this.#pool,
       url: place.url,
@@ -156,13 +157,13 @@ class Server implements RunningServer {
     const groups = new Groups(database, log)
     const access = new Access(groups, database, clock)
     const relay = new Relay({ groups, database, clock, log, metrics, limits: this.#limits, bus: () => this.#bus })
-    const writes = new WriteCombiner(database, ({ group, seq, written }) => {
-      metrics.combinedWrites.observe(written.length)
-      relay.advanced(group, { change: written.at(-1)?.change ?? 0, seq })
+    const writes = new WriteCombiner(database, (committed) => {
+      metrics.combinedWrites.observe(committed.written.length)
+      relay.written(committed)
     })
-    const referee = new Referee({ groups, access, database, clock })
-    const parts = { database, clock, metrics, groups, access, relay, writes, referee }
-    return { ...parts, hashes: new CommitHashes(database), bodies: new PostgresBodies(database), uploads: new BodyUploads(), audit: new Audit(database, log, clock) }
+    const referee = new Referee({ groups, access, database, clock, limits: this.#limits })
+    const parts = { database, clock, log, metrics, groups, access, relay, writes, referee }
+    return { ...parts, hashes: new CommitHashes(database), trees: new CommitTrees(database), bodies: new PostgresBodies(database), uploads: new BodyUploads(), audit: new Audit(database, log, clock) }
   }
 
   #createHost(failures: AddressBuckets): SessionHost {
@@ -200,6 +201,7 @@ class Server implements RunningServer {
   #createHttp(): HttpFace {
     return createHttpFace({
       limits: this.#limits,
+      trustProxy: this.#config.trustProxy,
       answer: (path) => this.#health.answer(path),
       judgeUpgrade: (from) => this.#judgeUpgrade(from),
       connected: (transport, { authority, address }) => {

@@ -4,7 +4,9 @@ import type { Audit } from './audit.ts'
 import type { BodyUploads } from './body-uploads.ts'
 import type { Clock } from './clock.ts'
 import type { CommitHashes } from './commit-hashes.ts'
+import type { CommitTrees } from './commit-trees.ts'
 import type { Groups } from './groups.ts'
+import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import type { Referee } from './referee.ts'
 import type { Relay } from './relay/relay.ts'
@@ -15,10 +17,12 @@ import type { Database } from './storage/database.ts'
 export interface Services {
   readonly database: Database
   readonly clock: Clock
+  readonly log: Log
   readonly metrics: Metrics
   readonly groups: Groups
   readonly access: Access
   readonly hashes: CommitHashes
+  readonly trees: CommitTrees
   readonly referee: Referee
   readonly relay: Relay
   readonly writes: WriteCombiner

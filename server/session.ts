@@ -197,6 +197,7 @@ export class Session implements TransportListener {
 
   #peerOf(verified: VerifiedIdentity): Peer {
     const queue = this.#queue
+    const isClosed = (): boolean => this.#state.state === 'closed'
     const { droppedEvents } = this.#host.metrics
     return {
       ...verified,
@@ -204,6 +205,9 @@ export class Session implements TransportListener {
       inviteByGroup: new Map<string, InviteId>(),
       get live() {
         return queue.live
+      },
+      get closed() {
+        return isClosed()
       },
       send: (frame: Frame) => queue.push(frame),
       sendPassing: (type: Event['type'], frame: Frame) => {

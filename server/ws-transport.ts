@@ -50,9 +50,11 @@ export class WsTransport implements Transport {
 
   send(frames: readonly Frame[]): void {
     if (!this.open) return
-    this.#socket.cork()
-    for (const frame of frames) this.#socket.write(frame.wire)
-    this.#socket.uncork()
+    const socket = this.#socket
+    // A lone frame gains nothing from being corked, and costs less without.
+    if (frames.length > 1) socket.cork()
+    for (const frame of frames) socket.write(frame.wire)
+    if (frames.length > 1) socket.uncork()
   }
 
   ping(): void {

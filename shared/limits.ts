@@ -11,6 +11,8 @@ const DAY_MS = 24 * 60 * MINUTE_MS
 export const CBOR_DEPTH_MAX = 12
 
 // Groups
+/** Groups that one identity may create on one server: what an account may cost. */
+export const GROUPS_PER_IDENTITY_MAX = 10_000
 /** Members, former ones included: keeps the roster below 2 MiB. */
 export const MEMBERS_MAX = 4096
 /** Invites that are still live: each is a recipient of every rekey. */

@@ -1,6 +1,8 @@
 /** Groups and their commits. */
+import { findMember } from '../../shared/group/roster.ts'
 import type { Acceptance } from '../referee.ts'
 import { listGroups } from '../storage/groups.ts'
+import { removeJoinRequests, removeJoinRequestsThrough } from '../storage/join-requests.ts'
 import type { Call, Handlers } from './handler.ts'
 
 type GroupMethod = 'group.list' | 'group.create' | 'commit.submit'
@@ -20,16 +22,26 @@ export const groupHandlers: Handlers<GroupMethod> = {
 }
 
 /** Tells everybody about an accepted commit, and the metrics about every one. */
-async function counted({ services: { metrics, relay, audit }, peer }: Call, judge: () => Promise<Acceptance>): Promise<Acceptance> {
+async function counted({ services: { database, metrics, relay, audit, log }, peer }: Call, judge: () => Promise<Acceptance>): Promise<Acceptance> {
   try {
     const accepted = await judge()
     const { group, head } = accepted.after
     relay.advanced(group, { change: accepted.change, seq: head.seq })
     audit.committed(peer, accepted)
+    await dropAnsweredRequests(database, accepted).catch((error: unknown) => log.error({}, 'join requests were not dropped', error))
     metrics.commits.inc({ result: 'accepted' })
     return accepted
   } catch (error) {
     metrics.commits.inc({ result: 'refused' })
     throw error
   }
+}
+
+/** Requests of whoever is a member now, and those through invites that are dead now, wait for nothing any more. */
+async function dropAnsweredRequests(database: Call['services']['database'], { before, after }: Acceptance): Promise<void> {
+  if (before === null) return
+  const joined = after.roster.members.filter(({ id, state }) => state === 'active' && findMember(before.roster, id)?.state !== 'active')
+  const dead = after.roster.invites.filter((invite, index) => invite.state !== 'live' && before.roster.invites[index]?.state === 'live')
+  for (const { id } of joined) await removeJoinRequests(database, after.group, id)
+  if (dead.length > 0) await removeJoinRequestsThrough(database, after.group, dead.map(({ id }) => id))
 }

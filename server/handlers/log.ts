@@ -1,11 +1,10 @@
 /** The group log: reading it, and proofs about it. */
 import { ClavigerError } from '../../shared/errors.ts'
-import { consistencyPath, inclusionPath } from '../../shared/group/history.ts'
 import type { GroupState } from '../../shared/group/fold.ts'
 import { encodeRoster, findMember, segmentAt } from '../../shared/group/roster.ts'
 import type { Result } from '../../shared/protocol/messages.ts'
 import { readPosition } from '../storage/groups.ts'
-import { readCommit, readCommitHashes, readLog } from '../storage/log.ts'
+import { readCommit, readLog } from '../storage/log.ts'
 import { listSnapshots, readSnapshot } from '../storage/snapshots.ts'
 import type { Call, Handlers } from './handler.ts'
 
@@ -42,13 +41,11 @@ export const logHandlers: Handlers<LogMethod> = {
     })
   },
 
-  'log.inclusion': ({ services: { access, database }, peer }, { group, seq, size }) =>
+  'log.inclusion': ({ services: { access, hashes, trees }, peer }, { group, seq, size }) =>
     access.read(group, peer, 'readsLog', async ({ state }) => {
-      if (seq >= size || size > state.head.seq + 1) throw new ClavigerError('not_found', 'The log does not reach that commit.')
-      const hashes = await readCommitHashes(database, group, { from: 0, to: size })
-      const hash = hashes[seq]
-      if (hash === undefined) throw new ClavigerError('not_found', 'The log does not reach that commit.')
-      return { hash, path: inclusionPath(hashes, seq) }
+      const hash = await hashes.find(state, seq)
+      if (hash === null || seq >= size || size > state.head.seq + 1) throw new ClavigerError('not_found', 'The log does not reach that commit.')
+      return { hash, path: (await trees.treeOf(group, size)).inclusionPath(seq, size) }
     }),
 }
 
@@ -64,15 +61,15 @@ async function snapshotAt({ services: { database, groups } }: Call, { group }: G
 }
 
 /** The newest stored one whose author the client, at `after`, trusts already. */
-async function snapshotAhead({ services: { database } }: Call, state: GroupState, after: number): Promise<Snapshot> {
+async function snapshotAhead({ services: { database, trees } }: Call, state: GroupState, after: number): Promise<Snapshot> {
   const { group } = state
   const candidates = await listSnapshots(database, group, { after, limit: SNAPSHOTS_LOOKED_AT })
   const found = candidates.find((candidate) => isByLastingAdmin(state, { ...candidate, after }))
   if (found === undefined) return null
   const [commit, roster] = [await readCommit(database, group, found.seq), await readSnapshot(database, group, found.seq)]
   if (commit === null || roster === null) return null
-  const hashes = await readCommitHashes(database, group, { from: 0, to: found.seq })
-  return { commit: commit.bytes, roster, consistency: consistencyPath(hashes, after + 1) }
+  const tree = await trees.treeOf(group, found.seq)
+  return { commit: commit.bytes, roster, consistency: tree.consistencyPath(after + 1, found.seq) }
 }
 
 /** Whether the author was an admin at `after` and, under the same key, at the snapshot. */

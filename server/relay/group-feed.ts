@@ -79,6 +79,16 @@ export class GroupFeed {
     if (this.#heard > this.#sent && !this.#advancing) void this.#advance()
   }
 
+  /**
+   * Changes that this process has just stored. If they follow directly on what was sent, at the same head, they need not be
+   * read back.
+   */
+  stored(page: FeedPage): void {
+    const follows = page.from === this.#sent && page.seq === this.#sentSeq
+    if (follows && !this.#advancing && this.#hasLive()) this.#sendToLive(page)
+    this.heard(page.to)
+  }
+
   /** The session has room again. */
   drained(peer: Peer): void {
     const subscription = this.#byPeer.get(peer)

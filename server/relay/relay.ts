@@ -9,6 +9,7 @@ import type { Notice } from '../bus/notice.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Peer } from '../peer.ts'
 import type { ServerLimits } from '../server-limits.ts'
+import type { CommittedWrites } from '../storage/combiner.ts'
 import { readProgress } from '../storage/groups.ts'
 import type { GroupFeedParts } from './group-feed.ts'
 import { GroupFeed } from './group-feed.ts'
@@ -49,6 +50,8 @@ export class Relay {
 
   /** Follows a group from a cursor on. @throws ClavigerError `limit_exceeded`. */
   subscribe(peer: Peer, group: GroupId, from: { readonly cursor: number; readonly seq: number; readonly audience: Audience }): void {
+    // The session may have ended while its request was being judged; nobody would ever remove it again.
+    if (peer.closed) return
     const key = idKey(group)
     const followed = this.#groupsByPeer.get(peer) ?? new Map<string, GroupFeed>()
     if (!followed.has(key) && followed.size >= this.#parts.limits.subscriptionsPerSession) throw new ClavigerError('limit_exceeded')
@@ -87,6 +90,15 @@ export class Relay {
   /** Somebody was told how far the group has come: the feed follows, without waiting for a notice or the sweep. */
   reached(group: GroupId, change: number): void {
     this.#feeds.get(idKey(group))?.heard(change)
+  }
+
+  /** The same for object writes, whose changes are at hand. */
+  written({ group, seq, written }: CommittedWrites): void {
+    const [first, last] = [written.at(0), written.at(-1)]
+    if (first === undefined || last === undefined) return
+    const items = written.map(({ item, change }) => ({ kind: 'header' as const, change, object: item.object, header: item.header }))
+    this.#feeds.get(idKey(group))?.stored({ from: first.change - 1, to: last.change, change: last.change, seq, items })
+    this.#publish({ kind: 'advanced', group, change: last.change, seq })
   }
 
   /** Tells everybody who follows the group and may know. */

@@ -2,6 +2,7 @@ import { request } from 'node:http'
 import WebSocket from 'ws'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodeCanonical } from '../../shared/codec.ts'
+import { FRAME_BYTES_UNAUTHENTICATED_MAX } from '../../shared/limits.ts'
 import { framePayload } from '../../server/frame.ts'
 import { isOurAuthority } from '../../server/authority.ts'
 import { people } from '../support/people.ts'
@@ -131,7 +132,7 @@ describe('frames on the wire', () => {
 
   it('a frame a little past the limit is told so', async () => {
     const client = await stage.dial()
-    client.socket.send(new Uint8Array(17_000))
+    client.socket.send(new Uint8Array(FRAME_BYTES_UNAUTHENTICATED_MAX + 1000))
     await client.until(() => client.closedFor === 'frameTooLarge')
     expect(client.complaints[0]?.code).toBe('limit_exceeded')
   })

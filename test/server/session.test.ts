@@ -132,9 +132,9 @@ describe('frames', () => {
   })
 
   it('a frame at the unauthenticated limit is read, one byte more ends the session', async () => {
-    const padding = FRAME_BYTES_UNAUTHENTICATED_MAX - encodeCanonical({ ...CLAIM, cards: [new Uint8Array(4096), new Uint8Array(4096), new Uint8Array(4096), new Uint8Array(1000)] }).length
-    const claim = (extra: number): Uint8Array =>
-      encodeCanonical({ ...CLAIM, cards: [new Uint8Array(4096), new Uint8Array(4096), new Uint8Array(4096), new Uint8Array(1000 + padding + extra)] })
+    const full = Array.from({ length: Math.floor(FRAME_BYTES_UNAUTHENTICATED_MAX / 4200) }, () => new Uint8Array(4096))
+    const padding = FRAME_BYTES_UNAUTHENTICATED_MAX - encodeCanonical({ ...CLAIM, cards: [...full, new Uint8Array(300)] }).length
+    const claim = (extra: number): Uint8Array => encodeCanonical({ ...CLAIM, cards: [...full, new Uint8Array(300 + padding + extra)] })
     const [fits, tooLarge] = [stage(), stage()]
     expect(claim(0)).toHaveLength(FRAME_BYTES_UNAUTHENTICATED_MAX)
     fits.transport.receiveBytes(claim(0))
