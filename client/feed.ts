@@ -29,6 +29,8 @@ export class Feed {
   /** Goes up when the cursor is set back: what was sent before that does not move it on. */
   #era = 0
   #isMuted = false
+  /** Something came while muted: perhaps of the subscription that is just being answered. */
+  #hasMissed = false
   /** Changes up to here were made before this session subscribed: catching up. */
   #caughtUpAt = 0
   #epochAtSubscription = 0
@@ -50,10 +52,14 @@ export class Feed {
   async subscribe(): Promise<void> {
     const { context, log } = this.#parts
     const { head, roster } = log.state
-    this.#epochAtSubscription = roster.epoch
     const { change } = await context.connection.request('feed.subscribe', { group: context.group, cursor: this.#cursor.change, seq: head.seq })
+    // Both at once: a batch that is judged between them would take what is old for backdated.
+    this.#caughtUpAt = change
+    this.#epochAtSubscription = roster.epoch
+    const isAgain = this.#isMuted && this.#hasMissed
     this.#isMuted = false
-    this.#caughtUpAt = Math.max(change, this.#caughtUpAt)
+    this.#hasMissed = false
+    if (isAgain) return this.subscribe()
     await this.until(change)
   }
 
@@ -81,7 +87,8 @@ export class Feed {
   /** Applies a batch after those before it. */
   receive(event: FeedEvent): void {
     const era = this.#era
-    if (!this.#isMuted) this.#serial.run(() => this.#apply(event, era)).catch((error: unknown) => this.#report(error))
+    if (this.#isMuted) this.#hasMissed = true
+    else this.#serial.run(() => this.#apply(event, era)).catch((error: unknown) => this.#report(error))
   }
 
   async #apply({ from, to, items }: FeedEvent, era: number): Promise<void> {

@@ -90,9 +90,15 @@ export class ObjectIndex {
    */
   async acceptFeed(envelopes: readonly { envelope: Uint8Array; epochFloor: number }[], cursor: Cursor | null): Promise<SignedHeader[]> {
     const news: SignedHeader[] = []
-    for (const { envelope, epochFloor } of envelopes) {
-      const signed = await this.#acceptOrReport(envelope, epochFloor)
-      if (signed !== null) news.push(signed)
+    try {
+      for (const { envelope, epochFloor } of envelopes) {
+        const signed = await this.#acceptOrReport(envelope, epochFloor)
+        if (signed !== null) news.push(signed)
+      }
+    } catch (error) {
+      // They are held already and will be no news when the batch comes again.
+      await this.#save(news, null)
+      throw error
     }
     await this.#save(news, cursor)
     return news
@@ -131,7 +137,7 @@ export class ObjectIndex {
       const isOvertaken = (): boolean => version < (this.get(object)?.version ?? 0) && version > (mark.get(toHex(object))?.version ?? 0)
       if (isOvertaken()) return { state: 'overtaken' }
       if (await this.#judge(signed, this.#epochFloor)) news.push(signed)
-      return { state: 'held', signed }
+      return isOvertaken() ? { state: 'overtaken' } : { state: 'held', signed }
     } catch (error) {
       if (!(error instanceof ClavigerError) || isPassing(error)) throw error
       return { state: 'refused', error }
@@ -152,7 +158,9 @@ export class ObjectIndex {
   }
 
   async #save(news: readonly SignedHeader[], cursor: Cursor | null): Promise<void> {
-    await this.#context.store.saveHeaders(new Map(news.map((signed) => [toHex(signed.header.object), signed.bytes])), cursor)
+    // What is held, which may be newer by now: the store never goes back.
+    const held = news.map(({ header, bytes }) => [toHex(header.object), this.get(header.object)?.envelope ?? bytes] as const)
+    await this.#context.store.saveHeaders(new Map(held), cursor)
     this.#epochFloor = Math.max(this.#epochFloor, cursor?.epoch ?? 0)
   }
 
@@ -178,15 +186,24 @@ export class ObjectIndex {
     const known = this.get(header.object)
     if (known !== null && known.version === header.version && equalBytes(known.hash, signed.hash)) return false
     if (header.at.seq > this.#log.state.head.seq) await this.#log.sync()
-    if (header.epoch < epochFloor) await this.#context.store.saveLate(toHex(signed.hash))
-    if (header.epoch < epochFloor) this.#late.add(toHex(signed.hash))
-    if (this.#late.has(toHex(signed.hash))) throw new ClavigerError('stale_epoch', 'the header turned up after this client had accepted a newer epoch')
+    if (this.#late.has(toHex(signed.hash))) throw lateError()
     this.#context.counters.headersChecked += 1
     await acceptHeader(this.#context.group, this.#log.state.roster, signed)
+    if (header.epoch < epochFloor) await this.#refuseLate(signed)
     await this.#log.assertContains(header.at)
-    if (judgeSuccessor(known === null ? null : decodeEnvelope(known.envelope), signed) === 'same') return false
+    // Looked up again: another version may have been kept while this one was being judged, and a fork must not pass beside it.
+    const held = this.get(header.object)
+    if (held !== null && held !== known && held.version > header.version) return false
+    if (judgeSuccessor(held === null ? null : decodeEnvelope(held.envelope), signed) === 'same') return false
     this.#keep(signed)
     return true
+  }
+
+  /** Remembered only for what an author has signed, so that nobody else can fill the store. */
+  async #refuseLate({ hash }: SignedHeader): Promise<never> {
+    this.#late.add(toHex(hash))
+    await this.#context.store.saveLate(toHex(hash))
+    throw lateError()
   }
 
   #keep(signed: SignedHeader): void {
@@ -203,9 +220,13 @@ export class ObjectIndex {
   }
 }
 
+function lateError(): ClavigerError {
+  return new ClavigerError('stale_epoch', 'the header turned up after this client had accepted a newer epoch')
+}
+
 /** Says nothing about the item: it will be judged another time. */
 function isPassing(error: ClavigerError): boolean {
-  return hasCode(error, 'disconnected', 'timeout', 'closed', 'server_unavailable', 'server_draining', 'rate_limited', 'group_stopped')
+  return hasCode(error, 'disconnected', 'timeout', 'closed', 'server_unavailable', 'server_draining', 'rate_limited', 'internal', 'group_stopped')
 }
 
 /** Tells envelopes apart faster than decoding them. */
