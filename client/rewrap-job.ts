@@ -4,7 +4,7 @@
  *
  * Ranges are independent and idempotent: after a crash, or a second removal in mid-job, any admin simply runs it again.
  */
-import { equalBytes, toHex } from '../shared/bytes.ts'
+import { compareBytes, equalBytes, toHex } from '../shared/bytes.ts'
 import { randomBytes, sha256 } from '../shared/crypto/public-crypto.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { asPageId, OBJECT_ID_BYTES } from '../shared/ids.ts'
@@ -23,6 +23,7 @@ import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
 import type { Keyring } from './keyring.ts'
 import type { ObjectIndex } from './object-index.ts'
+import { withPatience } from './patience.ts'
 
 /** 50 pages: 12 800 DEKs, 1 MB. */
 const PAGES_PER_RANGE = 50
@@ -84,17 +85,22 @@ export class RewrapJob {
     for (let pass = 0; pass < PASSES_MAX; pass += 1) {
       const { epoch } = this.#parts.log.state.roster
       try {
-        if (await this.#moveTo(epoch)) {
+        // A removal that came while the last step was under way has moved the goal.
+        if ((await this.#moveTo(epoch)) && epoch === this.#parts.log.state.roster.epoch) {
           const { roster } = this.#parts.log.state
           return { epoch, rewrapped: this.#rewrapped - rewrapped, unopenable: this.#unopenable - unopenable, retiredThrough: roster.retiredThrough }
         }
       } catch (error) {
-        if (!hasCode(error, 'stale_epoch', 'stale_head', 'not_retirable', 'page_conflict', 'disconnected', 'timeout', 'server_unavailable')) throw error
-        await this.#parts.context.connection.whenOpen()
-        await this.#parts.log.sync()
+        if (!hasCode(error, 'stale_epoch', 'stale_head', 'not_retirable', 'page_conflict', 'disconnected', 'timeout', 'server_unavailable', 'server_draining', 'rate_limited')) throw error
+        await this.#catchUp()
       }
     }
     throw new ClavigerError('gave_up')
+  }
+
+  /** Comes back to the newest head, however often the connection is lost on the way. */
+  #catchUp(): Promise<void> {
+    return withPatience(this.#parts.context, () => this.#parts.log.sync())
   }
 
   /** One pass to `epoch`, reading back and retiring; false if something is left to do. */
@@ -118,18 +124,21 @@ export class RewrapJob {
       const range: Range = await context.connection.request('pages.range', { group: context.group, lo, pages: PAGES_PER_RANGE })
       if (range.epoch !== epoch) throw new ClavigerError('stale_epoch')
       for (const run of runsOf(range, { epoch, isCompaction })) await this.#replace(epoch, run, range)
-      lo = range.next
+      lo = onwards(lo, range.next)
     }
   }
 
   /** Replaces one contiguous run of pages. */
   async #replace(epoch: number, run: PageRun, range: Range): Promise<void> {
-    const { context, keyring } = this.#parts
+    const { context, keyring, log } = this.#parts
+    if ([...run.pages, ...run.loose].some((row) => row.epoch > epoch)) throw new ClavigerError('stale_epoch')
     const { dead } = range
     const refused: DekPair[] = []
     const pages = await this.#openPages(run.pages)
     const loose = await this.#openLoose(run.loose, refused)
     const keys = await keyring.sealKeysOf(epoch)
+    // Once a newer epoch has been accepted nothing goes under this one, least of all what was written since.
+    if (log.state.roster.epoch !== epoch) throw new ClavigerError('stale_epoch')
     const plan = planRange({ keys, pages, loose, dead, newPageId: () => asPageId(randomBytes(OBJECT_ID_BYTES)) })
     await this.#report(epoch, [...refused, ...decodePairs(plan.unopenable)])
     const wanted = { group: context.group, epoch, replaced: [...plan.replaced], absorbed: plan.absorbed, pages: [...plan.pages] }
@@ -208,7 +217,7 @@ export class RewrapJob {
     for (let lo: Uint8Array | null = new Uint8Array(0); lo !== null; ) {
       const range: Range = await context.connection.request('pages.range', { group: context.group, lo, pages: RANGE_PAGES_MAX })
       for (const page of range.pages) if (page.entries.length > 0) await this.#checkPage(epoch, page)
-      lo = range.next
+      lo = onwards(lo, range.next)
     }
   }
 
@@ -254,11 +263,12 @@ interface PageRun {
 /** The runs of a range that need work: old pages, pages with loose DEKs in their span, and when compacting those with dead ones. */
 function runsOf(range: Range, { epoch, isCompaction }: { epoch: number; isCompaction: boolean }): PageRun[] {
   const runs: PageRun[] = []
+  const dead = isCompaction ? decodePairs(range.dead) : []
   let isOpen = false
   for (const page of range.pages) {
     const loose = range.loose.filter(({ object }) => isWithin(object, page))
     const isOld = page.epoch < epoch && page.entries.length > 0
-    const needsWork = isOld || loose.length > 0 || (isCompaction && hasDead(page, range.dead))
+    const needsWork = isOld || loose.length > 0 || hasDead(page, dead)
     if (needsWork && !isOpen) runs.push({ pages: [], loose: [] })
     isOpen = needsWork
     const run = runs.at(-1)
@@ -273,8 +283,14 @@ function isWithin(object: Uint8Array, { lo, hi }: KeyPageRow): boolean {
   return areWithin(object, { lo, hi }, OBJECT_ID_BYTES)
 }
 
-function hasDead({ lo, hi }: KeyPageRow, dead: Uint8Array): boolean {
-  return decodePairs(dead).some(({ object }) => areWithin(object, { lo, hi }, OBJECT_ID_BYTES))
+function hasDead(page: KeyPageRow, dead: readonly DekPair[]): boolean {
+  return dead.some(({ object }) => isWithin(object, page))
+}
+
+/** Where the next range starts: always further on, whatever the server says. */
+function onwards(lo: Uint8Array, next: Uint8Array | null): Uint8Array | null {
+  if (next !== null && compareBytes(next, lo) <= 0) throw new ClavigerError('page_conflict')
+  return next
 }
 
 function pageHash({ entries, sealed }: Pick<KeyPageRow, 'entries' | 'sealed'>): Uint8Array {
