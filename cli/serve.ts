@@ -11,13 +11,13 @@ export interface Surroundings {
   readonly isTerminal: boolean
   readonly version: string
   /** To standard output. */
-  print(text: string): void
+  readonly print: (text: string) => void
   /** To standard error. */
-  complain(text: string): void
+  readonly complain: (text: string) => void
   /** Calls `action` at each Ctrl-C or request to end. @returns how to stop. */
-  onInterrupt(action: () => void): () => void
+  readonly onInterrupt: (action: () => void) => () => void
   /** Ends the process at once. */
-  exit(code: ExitCode): never
+  readonly exit: (code: ExitCode) => never
 }
 
 /** Runs until interrupted. @throws ClavigerError with one sentence if the server cannot start. */

@@ -2,7 +2,7 @@
  * What an operator may need to know afterwards, in the audit table. Written beside the request, never in its way: a
  * failure to write is logged and changes nothing.
  */
-import { ClavigerError } from '../shared/errors.ts'
+import type { ClavigerError } from '../shared/errors.ts'
 import type { GroupId, PrincipalId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
 import type { Pair } from '../shared/objects/page.ts'
@@ -47,7 +47,12 @@ export class Audit {
   /** Commits by which somebody comes in, goes out, or changes rank. */
   committed(peer: Peer, { after, commit }: Acceptance): void {
     const types = commit.payload.ops.map(({ type }) => type)
-    this.#append({ group: after.group, kind: 'commit', principal: peer.identity, detail: { seq: after.head.seq, epoch: after.roster.epoch, ops: [...new Set(types)] } })
+    this.#append({
+      group: after.group,
+      kind: 'commit',
+      principal: peer.identity,
+      detail: { seq: after.head.seq, epoch: after.roster.epoch, ops: [...new Set(types)] },
+    })
   }
 
   unopenable(group: GroupId, peer: Peer, deks: readonly Pair[]): void {

@@ -49,7 +49,11 @@ export async function authenticate(parts: AuthenticationParts, attempt: Authenti
 /** Failures that say nothing about who asked. */
 const OWN_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['server_unavailable', 'storage_full'])
 
-async function verify(parts: AuthenticationParts, { claim, binding }: AuthenticationAttempt, seen: { identity: IdentityId | null }): Promise<VerifiedIdentity> {
+async function verify(
+  parts: AuthenticationParts,
+  { claim, binding }: AuthenticationAttempt,
+  seen: { identity: IdentityId | null },
+): Promise<VerifiedIdentity> {
   const chain = await verifyCards(claim.cards)
   const { identity, newest } = chain
   seen.identity = identity
@@ -80,7 +84,8 @@ function assertExtends(known: readonly Uint8Array[], offered: readonly Uint8Arra
   const shared = Math.min(known.length, offered.length)
   for (let index = 0; index < shared; index += 1) {
     const [mine, theirs] = [known[index], offered[index]]
-    if (mine === undefined || theirs === undefined || !equalBytes(mine, theirs)) throw new ClavigerError('authentication_failed', REFUSALS.other)
+    if (mine === undefined || theirs === undefined || !equalBytes(mine, theirs))
+      throw new ClavigerError('authentication_failed', REFUSALS.other)
   }
 }
 

@@ -36,7 +36,8 @@ export class BodyUploads {
   gather(peer: Peer, frame: Params<'body.write'>): Uint8Array | null {
     // The session may have ended while its request was being judged; nobody would ever remove its parts again.
     if (peer.closed) throw new ClavigerError('closed')
-    if (frame.offset + frame.data.length > BODY_PART_BYTES) throw new ClavigerError('malformed', `a part must be at most ${BODY_PART_BYTES} bytes`)
+    if (frame.offset + frame.data.length > BODY_PART_BYTES)
+      throw new ClavigerError('malformed', `a part must be at most ${BODY_PART_BYTES} bytes`)
     const key = `${idKey(frame.group)}/${idKey(frame.bodyId)}/${frame.part}`
     if (frame.offset === 0 && frame.last) {
       this.#drop(peer, key)
@@ -61,7 +62,8 @@ export class BodyUploads {
     const parts = this.#byPeer.get(peer) ?? new Map<string, Gathering>()
     const known = parts.get(key)
     if (known !== undefined) return known
-    if (parts.size >= PARTS_PER_SESSION_MAX) throw new ClavigerError('limit_exceeded', `at most ${PARTS_PER_SESSION_MAX} parts may be unfinished`)
+    if (parts.size >= PARTS_PER_SESSION_MAX)
+      throw new ClavigerError('limit_exceeded', `at most ${PARTS_PER_SESSION_MAX} parts may be unfinished`)
     if (this.#count >= PARTS_PER_PROCESS_MAX) throw new ClavigerError('rate_limited', 'Too many uploads at once; try again shortly.')
     const part: Gathering = { data: new Uint8Array(BODY_PART_BYTES), lengthByOffset: new Map(), end: null }
     this.#byPeer.set(peer, parts.set(key, part))

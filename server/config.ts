@@ -132,7 +132,11 @@ function parseDatabase(url: Value | null, directory: Value | null): DatabaseSett
 function parseHosts({ text, source }: Value): readonly string[] {
   return text.split(',').map((part) => {
     const authority = part.trim().toLowerCase()
-    if (!isAuthority(authority)) throw new ClavigerError('config_invalid', `${source} must list hosts as clients dial them, like example.org or example.org:8443, got “${part}”.`)
+    if (!isAuthority(authority))
+      throw new ClavigerError(
+        'config_invalid',
+        `${source} must list hosts as clients dial them, like example.org or example.org:8443, got “${part}”.`,
+      )
     return authority
   })
 }
@@ -155,5 +159,6 @@ function parseLogLevel({ text, source }: Value): LogLevel {
 }
 
 function assertAdmission(value: Value | null): void {
-  if (value !== null && value.text !== 'open') throw new ClavigerError('config_invalid', `${value.source} must be “open”, got “${value.text}”.`)
+  if (value !== null && value.text !== 'open')
+    throw new ClavigerError('config_invalid', `${value.source} must be “open”, got “${value.text}”.`)
 }

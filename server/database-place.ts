@@ -45,7 +45,9 @@ async function prepare(url: string, log: Log): Promise<void> {
     if (applied.length > 0) log.info({ steps: applied.length }, 'schema migrated')
   } catch (error) {
     if (error instanceof ClavigerError) throw error
-    throw new ClavigerError('database_unreachable', 'The database could not be brought to this version’s schema; the log has the reason.', { cause: error })
+    throw new ClavigerError('database_unreachable', 'The database could not be brought to this version’s schema; the log has the reason.', {
+      cause: error,
+    })
   } finally {
     await database.close()
   }

@@ -21,7 +21,9 @@ export interface HttpAnswer {
 }
 
 /** A connection that may be upgraded, or the reason why not. */
-export type UpgradeVerdict = { readonly accept: true; readonly authority: string } | { readonly accept: false; readonly status: number; readonly reason: string }
+export type UpgradeVerdict =
+  | { readonly accept: true; readonly authority: string }
+  | { readonly accept: false; readonly status: number; readonly reason: string }
 
 export interface HttpOptions {
   readonly limits: ServerLimits

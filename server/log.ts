@@ -31,12 +31,15 @@ function wrap(logger: Logger): Log {
     debug: (facts, event) => logger.debug(plain(facts), event),
     info: (facts, event) => logger.info(plain(facts), event),
     warn: (facts, event) => logger.warn(plain(facts), event),
-    error: (facts, event, error) => logger.error({ ...plain(facts), ...(error === undefined ? {} : { error: describeError(error) }) }, event),
+    error: (facts, event, error) =>
+      logger.error({ ...plain(facts), ...(error === undefined ? {} : { error: describeError(error) }) }, event),
   }
 }
 
 function plain(facts: LogFacts): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, value instanceof Uint8Array ? `${value.length} bytes` : value]))
+  return Object.fromEntries(
+    Object.entries(facts).map(([key, value]) => [key, value instanceof Uint8Array ? `${value.length} bytes` : value]),
+  )
 }
 
 /** Levels of `cause` that are logged. */

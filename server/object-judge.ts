@@ -62,10 +62,12 @@ export async function judgeItem(context: WriteContext, { item, signed }: Decoded
 async function judgeAuthority({ state, author, hashes }: WriteContext, signed: SignedHeader): Promise<void> {
   const { header } = signed
   if (!equalBytes(header.author, author.id)) throw new ClavigerError('not_authorised', 'A session writes in its own name only.')
-  if (equalBytes(header.object, PROFILE_OBJECT_ID) && author.role !== 'admin') throw new ClavigerError('not_authorised', 'Only admins write the group’s profile.')
+  if (equalBytes(header.object, PROFILE_OBJECT_ID) && author.role !== 'admin')
+    throw new ClavigerError('not_authorised', 'Only admins write the group’s profile.')
   if (header.epoch !== state.roster.epoch) throw staleEpoch(state)
   const key = judgeHeader(state.group, state.roster, signed)
-  if (!equalBytes(key, author.signingKey)) throw new ClavigerError('invalid_signature', 'The header is of before the author’s keys were replaced.')
+  if (!equalBytes(key, author.signingKey))
+    throw new ClavigerError('invalid_signature', 'The header is of before the author’s keys were replaced.')
   await hashes.assertContains(state, header.at, author.id)
   await verifyHeader(signed, author.signingKey)
 }
@@ -90,10 +92,13 @@ function judgeContent({ roster }: GroupState, { seal, body, bodyId }: PutItem, {
   if ((body === null) === (bodyId === null)) throw new ClavigerError('malformed', 'a body is either inline or stored')
   const bytes = sealedBodyBytes(header.bodyLength)
   if (body === null) return bytes
-  if (header.bodyLength > INLINE_BODY_BYTES_MAX) throw new ClavigerError('limit_exceeded', `an inline body must be at most ${INLINE_BODY_BYTES_MAX} bytes`)
+  if (header.bodyLength > INLINE_BODY_BYTES_MAX)
+    throw new ClavigerError('limit_exceeded', `an inline body must be at most ${INLINE_BODY_BYTES_MAX} bytes`)
   // Inline bodies are one chunk.
-  const isSigned = body.length === bytes && header.bodyHash !== null
-    && equalBytes(bodyHash({ suite: roster.suite, length: header.bodyLength, hashes: chunkHash(body) }), header.bodyHash)
+  const isSigned =
+    body.length === bytes &&
+    header.bodyHash !== null &&
+    equalBytes(bodyHash({ suite: roster.suite, length: header.bodyLength, hashes: chunkHash(body) }), header.bodyHash)
   if (!isSigned) throw new ClavigerError('body_invalid', 'The body is not the one the header names.')
   return bytes
 }

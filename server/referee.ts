@@ -70,7 +70,8 @@ export class Referee {
     const commit = decodeCommit(bytes)
     this.#assertTime(commit)
     const fold = await judge(null, commit)
-    if (findMember(fold.state.roster, peer.identity) === null) throw new ClavigerError('not_authorised', 'A group is created by its own first admin.')
+    if (findMember(fold.state.roster, peer.identity) === null)
+      throw new ClavigerError('not_authorised', 'A group is created by its own first admin.')
     const { opening, newWraps } = besideOf(fold, { enc, wraps, link: null })
     if (opening === null) throw new ClavigerError('malformed', 'a genesis opens an epoch')
     await this.#assertQuota(peer)
@@ -123,7 +124,8 @@ export class Referee {
   /** Those who create at the same instant may exceed it by a few. */
   async #assertQuota(peer: Peer): Promise<void> {
     const count = await countCreatedGroups(this.#database, peer.identity)
-    if (count >= this.#groupsPerIdentity) throw new ClavigerError('limit_exceeded', `an identity may create ${this.#groupsPerIdentity} groups`)
+    if (count >= this.#groupsPerIdentity)
+      throw new ClavigerError('limit_exceeded', `an identity may create ${this.#groupsPerIdentity} groups`)
   }
 
   #assertTime({ payload }: Commit): void {
@@ -143,11 +145,15 @@ async function judge(before: GroupState | null, commit: Commit): Promise<Fold> {
 }
 
 /** The wraps are exactly those of the recipients, in their order, and the link is the one the commit names. */
-function besideOf({ state, commit, newRecipients }: Fold, { enc, wraps, link }: Beside): { opening: EpochOpening | null; newWraps: NewWrap[] } {
+function besideOf(
+  { state, commit, newRecipients }: Fold,
+  { enc, wraps, link }: Beside,
+): { opening: EpochOpening | null; newWraps: NewWrap[] } {
   const { rekey } = commit.payload
   const newWraps = pairWraps(state.roster, rekey === null ? newRecipients : recipients(state.roster), wraps)
   const { nEnc } = SUITES[state.roster.suite]
-  if (enc.length !== (rekey === null ? 0 : nEnc)) throw new ClavigerError('malformed', `enc must be ${rekey === null ? 0 : nEnc} bytes, got ${enc.length}`)
+  if (enc.length !== (rekey === null ? 0 : nEnc))
+    throw new ClavigerError('malformed', `enc must be ${rekey === null ? 0 : nEnc} bytes, got ${enc.length}`)
   const named = rekey?.link ?? null
   if (named === null || link === null) {
     if (named !== null || link !== null) throw new ClavigerError('malformed', 'a link travels exactly beside a commit that names it')
@@ -168,7 +174,11 @@ function pairWraps(roster: Roster, expected: readonly Recipient[], wraps: readon
   })
 }
 
-function acceptedCommit(before: GroupState, { state, commit }: Fold, beside: { opening: EpochOpening | null; newWraps: NewWrap[] }): AcceptedCommit {
+function acceptedCommit(
+  before: GroupState,
+  { state, commit }: Fold,
+  beside: { opening: EpochOpening | null; newWraps: NewWrap[] },
+): AcceptedCommit {
   const retire = commit.payload.ops.find((op) => op.type === 'retire-epoch')
   return {
     group: before.group,

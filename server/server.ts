@@ -105,13 +105,23 @@ class Server implements RunningServer {
     this.#place = place
     this.#log = log
     this.database = place.description
-    this.#pool = openDatabase({ url: place.url, statementMsMax: REQUEST_MS_MAX, onIdleError: () => log.warn({}, 'an idle database connection broke') })
+    this.#pool = openDatabase({
+      url: place.url,
+      statementMsMax: REQUEST_MS_MAX,
+      onIdleError: () => log.warn({}, 'an idle database connection broke'),
+    })
     this.#services = this.#createServices()
     this.#sessions = new Sessions(this.#services.metrics)
     const failures = this.#failureBuckets()
-    this.#connections = new AddressBuckets(systemClock, { perSecond: this.#limits.connectionsPerSecond, burst: this.#limits.connectionsBurst })
+    this.#connections = new AddressBuckets(systemClock, {
+      perSecond: this.#limits.connectionsPerSecond,
+      burst: this.#limits.connectionsBurst,
+    })
     this.#host = this.#createHost(failures)
-    this.#upkeep = startUpkeep({ ...this.#services, sessions: this.#sessions, buckets: [failures, this.#connections] }, this.#limits.sweepMs)
+    this.#upkeep = startUpkeep(
+      { ...this.#services, sessions: this.#sessions, buckets: [failures, this.#connections] },
+      this.#limits.sweepMs,
+    )
     this.#bus = openPostgresBus({
       database: this.#pool,
       url: place.url,
@@ -120,7 +130,14 @@ class Server implements RunningServer {
       listener: { noticed: (notice) => this.#noticed(notice), reconnected: () => this.#upkeep.sweepNow() },
     })
     const { metrics } = this.#services
-    this.#health = new Health({ database: this.#pool, bus: this.#bus, clock: systemClock, metrics, draining: () => this.#draining, measure: () => this.#measure() })
+    this.#health = new Health({
+      database: this.#pool,
+      bus: this.#bus,
+      clock: systemClock,
+      metrics,
+      draining: () => this.#draining,
+      measure: () => this.#measure(),
+    })
     this.#http = this.#createHttp()
   }
 
@@ -138,7 +155,8 @@ class Server implements RunningServer {
       this.#http.server.once('error', (error) => reject(listenError(error, host, port)))
       this.#http.server.listen(port, host, resolve)
     })
-    if (publicHosts.length === 0 && !isLoopback(host)) this.#log.warn({ host }, 'no public hosts are named: clients may say they dialled any')
+    if (publicHosts.length === 0 && !isLoopback(host))
+      this.#log.warn({ host }, 'no public hosts are named: clients may say they dialled any')
     this.#log.info({ url: this.url, database: this.database }, 'listening')
   }
 
@@ -163,7 +181,14 @@ class Server implements RunningServer {
     })
     const referee = new Referee({ groups, access, database, clock, limits: this.#limits })
     const parts = { database, clock, log, metrics, groups, access, relay, writes, referee }
-    return { ...parts, hashes: new CommitHashes(database), trees: new CommitTrees(database), bodies: new PostgresBodies(database), uploads: new BodyUploads(), audit: new Audit(database, log, clock) }
+    return {
+      ...parts,
+      hashes: new CommitHashes(database),
+      trees: new CommitTrees(database),
+      bodies: new PostgresBodies(database),
+      uploads: new BodyUploads(),
+      audit: new Audit(database, log, clock),
+    }
   }
 
   #createHost(failures: AddressBuckets): SessionHost {
@@ -217,7 +242,8 @@ class Server implements RunningServer {
 
   #judgeUpgrade({ authority, address }: { readonly authority: string; readonly address: string }): UpgradeVerdict {
     if (this.#draining) return { accept: false, status: 503, reason: 'This server is shutting down.' }
-    if (this.#sessions.size >= this.#limits.sessions) return { accept: false, status: 503, reason: 'This server has as many sessions as it takes.' }
+    if (this.#sessions.size >= this.#limits.sessions)
+      return { accept: false, status: 503, reason: 'This server has as many sessions as it takes.' }
     if (!this.#connections.take(address)) return { accept: false, status: 429, reason: 'Too many connections from this address.' }
     if (isOurAuthority(this.#config, authority)) return { accept: true, authority }
     return { accept: false, status: 421, reason: 'This server is not called that; its operator can name it with --public-host.' }
@@ -236,10 +262,12 @@ class Server implements RunningServer {
   #noticed(notice: Notice): void {
     if (notice.kind === 'card') return this.#sessions.closeOlder(notice.identity, notice.revision)
     const { relay } = this.#services
-    relay.noticed(notice, (group, hash) => readJoinRequest(this.#pool, group, hash)).catch((error: unknown) => {
-      // The sweep will find what this notice was about.
-      this.#log.error({ kind: notice.kind }, 'a notice could not be followed', error)
-    })
+    relay
+      .noticed(notice, (group, hash) => readJoinRequest(this.#pool, group, hash))
+      .catch((error: unknown) => {
+        // The sweep will find what this notice was about.
+        this.#log.error({ kind: notice.kind }, 'a notice could not be followed', error)
+      })
   }
 
   #measure(): void {
@@ -273,7 +301,13 @@ class Server implements RunningServer {
 
 function listenError(error: Error, host: string, port: number): ClavigerError {
   const code = 'code' in error ? error.code : ''
-  if (code === 'EADDRINUSE') return new ClavigerError('port_in_use', `Port ${port} of ${host} is in use; choose another with --port.`, { cause: error })
-  if (code === 'EACCES') return new ClavigerError('config_invalid', `This user may not listen on port ${port}; choose one above 1023 with --port.`, { cause: error })
-  return new ClavigerError('config_invalid', `The server cannot listen on ${host}; name an address of this machine with --host.`, { cause: error })
+  if (code === 'EADDRINUSE')
+    return new ClavigerError('port_in_use', `Port ${port} of ${host} is in use; choose another with --port.`, { cause: error })
+  if (code === 'EACCES')
+    return new ClavigerError('config_invalid', `This user may not listen on port ${port}; choose one above 1023 with --port.`, {
+      cause: error,
+    })
+  return new ClavigerError('config_invalid', `The server cannot listen on ${host}; name an address of this machine with --host.`, {
+    cause: error,
+  })
 }

@@ -116,7 +116,8 @@ export class Session implements TransportListener {
     if (this.#state.state === 'closed') return
     const { frameBytes, frameBytesUnauthenticated } = this.#host.limits
     const bytesMax = this.#state.state === 'open' ? frameBytes : frameBytesUnauthenticated
-    if (frame.length > bytesMax) this.#refuse(new ClavigerError('limit_exceeded', `a frame must be at most ${bytesMax} bytes`), 'frameTooLarge')
+    if (frame.length > bytesMax)
+      this.#refuse(new ClavigerError('limit_exceeded', `a frame must be at most ${bytesMax} bytes`), 'frameTooLarge')
     else this.#intake.offer(frame)
   }
 
@@ -219,7 +220,8 @@ export class Session implements TransportListener {
 
   async #answer(request: Request, peer: Peer): Promise<void> {
     // Two requests of one number could not be told apart in their replies.
-    if (this.#requestIds.has(request.id)) return this.#refuse(new ClavigerError('malformed', 'a request with this id is in flight'), 'malformed')
+    if (this.#requestIds.has(request.id))
+      return this.#refuse(new ClavigerError('malformed', 'a request with this id is in flight'), 'malformed')
     this.#requestIds.add(request.id)
     const reply = await this.#reply(request, peer)
     // A reply to somebody who does not read waits here, where the number of requests in flight bounds it.
@@ -243,8 +245,8 @@ export class Session implements TransportListener {
   }
 
   #wireErrorOf(error: unknown): { code: string; message: string; data: Record<string, unknown> } {
-    const { wire, failure } = judgeError(error)
-    if (failure !== null) this.#host.log.error({ code: wire.code, reference: String(wire.data['reference'] ?? '') }, 'request failed', failure)
+    const { wire, reference, failure } = judgeError(error)
+    if (failure !== null) this.#host.log.error({ code: wire.code, reference }, 'request failed', failure)
     return wire
   }
 

@@ -116,5 +116,8 @@ export function addressBlock(address: string): string {
   const tailGroups = tail === undefined || tail === '' ? [] : tail.split(':')
   const zeros = tail === undefined ? 0 : Math.max(0, 8 - groups.length - tailGroups.length)
   const all = [...groups, ...Array.from({ length: zeros }, () => '0'), ...tailGroups]
-  return `${all.slice(0, 4).map((group) => group.replace(/^0+(?=.)/, '')).join(':')}::/64`
+  return `${all
+    .slice(0, 4)
+    .map((group) => group.replace(/^0+(?=.)/, ''))
+    .join(':')}::/64`
 }

@@ -18,6 +18,8 @@ export interface WireError {
 /** A wire error, and whether it is the server’s own failure. */
 export interface Verdict {
   readonly wire: WireError
+  /** Under which the log has an `internal` error. */
+  readonly reference: string | null
   /** The error to log; null if it is the client’s business only. */
   readonly failure: unknown
 }
@@ -26,7 +28,7 @@ export interface Verdict {
 export function judgeError(error: unknown): Verdict {
   if (!(error instanceof ClavigerError) || !ERRORS[error.code].wire) return internal(error)
   const wire = { code: error.code, message: error.message, data: { ...error.data } }
-  return { wire, failure: OWN_FAILURES.has(error.code) ? error : null }
+  return { wire, reference: null, failure: OWN_FAILURES.has(error.code) ? error : null }
 }
 
 /** Codes that travel and that the operator should still read about. */
@@ -34,5 +36,5 @@ const OWN_FAILURES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['internal', 'se
 
 function internal(error: unknown): Verdict {
   const reference = toHex(randomBytes(8))
-  return { wire: { code: 'internal', message: ERRORS.internal.advice, data: { reference } }, failure: error }
+  return { wire: { code: 'internal', message: ERRORS.internal.advice, data: { reference } }, reference, failure: error }
 }

@@ -29,6 +29,10 @@ export const bodyHandlers: Handlers<BodyMethod> = {
   'body.hashes': (call, params) => readSpan(call, params, 'readHashes'),
 }
 
-function readSpan({ services: { access, bodies }, peer }: Call, { group, bodyId, offset, bytes }: Params<'body.read'>, from: 'read' | 'readHashes'): Promise<{ data: Uint8Array }> {
+function readSpan(
+  { services: { access, bodies }, peer }: Call,
+  { group, bodyId, offset, bytes }: Params<'body.read'>,
+  from: 'read' | 'readHashes',
+): Promise<{ data: Uint8Array }> {
   return access.read(group, peer, 'readsObjects', async () => ({ data: await bodies[from]({ group, bodyId }, { offset, bytes }) }))
 }

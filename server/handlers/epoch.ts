@@ -50,7 +50,8 @@ export const epochHandlers: Handlers<EpochMethod> = {
     const admission = await access.enter(group, peer, 'auditsWraps')
     const { roster, head } = admission.state
     if (epoch !== roster.epoch) throw staleEpoch(admission)
-    if (!recipients(roster).some(({ kemKeyId: id }) => equalBytes(id, recipient))) throw new ClavigerError('not_authorised', 'That key is no recipient of this epoch.')
+    if (!recipients(roster).some(({ kemKeyId: id }) => equalBytes(id, recipient)))
+      throw new ClavigerError('not_authorised', 'That key is no recipient of this epoch.')
     assertWrapLength(roster, wrap)
     await offerWrap(database, group, { epoch, recipient, wrap, seq: head.seq })
     return {}
@@ -59,7 +60,8 @@ export const epochHandlers: Handlers<EpochMethod> = {
   'link.offer': async ({ services: { access, database }, peer }, { group, epoch, to, link }) => {
     const { state } = await access.enter(group, peer, 'auditsWraps')
     const known = findEpoch(state.roster, epoch) !== null && findEpoch(state.roster, to) !== null
-    if (!known || to >= epoch) throw new ClavigerError('epoch_unavailable', 'A link goes from a newer to an older epoch, both of them not retired.')
+    if (!known || to >= epoch)
+      throw new ClavigerError('epoch_unavailable', 'A link goes from a newer to an older epoch, both of them not retired.')
     // A link is an epoch secret and its tag, as long as a wrap.
     if (link.length !== SUITES[state.roster.suite].wrapBytes) throw new ClavigerError('malformed', 'the link has a wrong length')
     await offerLink(database, group, { epoch, to, link })

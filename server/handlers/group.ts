@@ -22,7 +22,10 @@ export const groupHandlers: Handlers<GroupMethod> = {
 }
 
 /** Tells everybody about an accepted commit, and the metrics about every one. */
-async function counted({ services: { database, metrics, relay, audit, log }, peer }: Call, judge: () => Promise<Acceptance>): Promise<Acceptance> {
+async function counted(
+  { services: { database, metrics, relay, audit, log }, peer }: Call,
+  judge: () => Promise<Acceptance>,
+): Promise<Acceptance> {
   try {
     const accepted = await judge()
     const { group, head } = accepted.after
@@ -43,5 +46,10 @@ async function dropAnsweredRequests(database: Call['services']['database'], { be
   const joined = after.roster.members.filter(({ id, state }) => state === 'active' && findMember(before.roster, id)?.state !== 'active')
   const dead = after.roster.invites.filter((invite, index) => invite.state !== 'live' && before.roster.invites[index]?.state === 'live')
   for (const { id } of joined) await removeJoinRequests(database, after.group, id)
-  if (dead.length > 0) await removeJoinRequestsThrough(database, after.group, dead.map(({ id }) => id))
+  if (dead.length > 0)
+    await removeJoinRequestsThrough(
+      database,
+      after.group,
+      dead.map(({ id }) => id),
+    )
 }

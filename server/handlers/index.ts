@@ -32,7 +32,11 @@ const HANDLERS = {
 } satisfies Handlers<MethodName>
 
 /** Runs one request: method, parameters, handler. @throws ClavigerError for the client. */
-export async function callMethod(services: Services, peer: Peer, { method, params }: Pick<Request, 'method' | 'params'>): Promise<Result<MethodName>> {
+export async function callMethod(
+  services: Services,
+  peer: Peer,
+  { method, params }: Pick<Request, 'method' | 'params'>,
+): Promise<Result<MethodName>> {
   const started = performance.now()
   const name = isMethod(method) ? method : null
   try {
@@ -66,7 +70,12 @@ function run<M extends MethodName>(services: Services, peer: Peer, method: M, pa
 }
 
 /** Accesses by removed members are what an operator asks about after an incident. */
-function noteFormerMember({ audit }: Services, peer: Peer, { method, params }: Pick<Request, 'method' | 'params'>, error: ClavigerError): void {
+function noteFormerMember(
+  { audit }: Services,
+  peer: Peer,
+  { method, params }: Pick<Request, 'method' | 'params'>,
+  error: ClavigerError,
+): void {
   const group: unknown = typeof params === 'object' && params !== null && 'group' in params ? params.group : null
   if (isBytes(group, 32)) audit.refused(asGroupId(group), peer, method, error)
 }

@@ -44,7 +44,8 @@ export const logHandlers: Handlers<LogMethod> = {
   'log.inclusion': ({ services: { access, hashes, trees }, peer }, { group, seq, size }) =>
     access.read(group, peer, 'readsLog', async ({ state }) => {
       const hash = await hashes.find(state, seq)
-      if (hash === null || seq >= size || size > state.head.seq + 1) throw new ClavigerError('not_found', 'The log does not reach that commit.')
+      if (hash === null || seq >= size || size > state.head.seq + 1)
+        throw new ClavigerError('not_found', 'The log does not reach that commit.')
       return { hash, path: (await trees.treeOf(group, size)).inclusionPath(seq, size) }
     }),
 }
@@ -73,7 +74,10 @@ async function snapshotAhead({ services: { database, trees } }: Call, state: Gro
 }
 
 /** Whether the author was an admin at `after` and, under the same key, at the snapshot. */
-function isByLastingAdmin({ roster }: GroupState, { author, seq, after }: { readonly author: Uint8Array; readonly seq: number; readonly after: number }): boolean {
+function isByLastingAdmin(
+  { roster }: GroupState,
+  { author, seq, after }: { readonly author: Uint8Array; readonly seq: number; readonly after: number },
+): boolean {
   const member = findMember(roster, author)
   const [before, then] = member === null ? [null, null] : [segmentAt(member, after), segmentAt(member, seq)]
   if (before?.role !== 'admin' || then?.role !== 'admin') return false

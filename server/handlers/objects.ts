@@ -43,7 +43,9 @@ export const objectHandlers: Handlers<ObjectMethod> = {
   },
 
   'object.get': async ({ services: { access, database }, peer }, { group, objects, openPages }) => {
-    const read = await access.readAt(group, peer, 'readsObjects', async () => withSeq(await readObjects(database, group, { objects, openPages })))
+    const read = await access.readAt(group, peer, 'readsObjects', async () =>
+      withSeq(await readObjects(database, group, { objects, openPages })),
+    )
     return { seq: read.seq, objects: read.objects.map((row) => (row === null ? null : toStoredObject(row))) }
   },
 
@@ -68,7 +70,10 @@ export const objectHandlers: Handlers<ObjectMethod> = {
 }
 
 /** A writer, at exactly the head and epoch the request names. */
-async function enterToWrite({ services: { access }, peer }: Call, at: Pick<Params<'object.put'>, 'group' | 'seq' | 'epoch'>): Promise<{ state: GroupState; member: MemberEntry }> {
+async function enterToWrite(
+  { services: { access }, peer }: Call,
+  at: Pick<Params<'object.put'>, 'group' | 'seq' | 'epoch'>,
+): Promise<{ state: GroupState; member: MemberEntry }> {
   const { state, standing } = await access.enterAt(at.group, peer, 'writesObjects', at.seq)
   if (standing.kind !== 'member') throw new ClavigerError('not_authorised')
   assertCurrent(state, at)
@@ -93,7 +98,8 @@ type Judged = { readonly write: WriteItem } | { readonly refused: PutResult }
 /** Each item has its own result: a bad one never fails its neighbours. */
 async function putItems(call: Call, put: Put): Promise<PutResult[]> {
   const { group, seq, epoch, items } = put.params
-  if (items.reduce((sum, item) => sum + itemBytes(item), 0) > BATCH_BYTES_MAX) throw new ClavigerError('limit_exceeded', `a batch must be at most ${BATCH_BYTES_MAX} bytes`)
+  if (items.reduce((sum, item) => sum + itemBytes(item), 0) > BATCH_BYTES_MAX)
+    throw new ClavigerError('limit_exceeded', `a batch must be at most ${BATCH_BYTES_MAX} bytes`)
   const judged = await judgeItems(call, put)
   const writes = judged.flatMap((one) => ('write' in one ? [one.write] : []))
   const written = writes.length === 0 ? [] : await call.services.writes.write({ group, seq, epoch, items: writes })
@@ -145,10 +151,12 @@ async function readStored(
   const objects = decoded.flatMap((one) => ('signed' in one && one.signed.header.version > 1 ? [one.signed.header.object] : []))
   if (objects.length === 0) return new Map()
   const { objects: rows } = (await readHeaders(database, group, objects)) ?? { objects: [] }
-  return new Map(objects.flatMap((object, index) => {
-    const row = rows[index] ?? null
-    return row === null ? [] : [[idKey(object), row] as const]
-  }))
+  return new Map(
+    objects.flatMap((object, index) => {
+      const row = rows[index] ?? null
+      return row === null ? [] : [[idKey(object), row] as const]
+    }),
+  )
 }
 
 function refused(error: unknown): PutResult {

@@ -68,7 +68,11 @@ export const pageHandlers: Handlers<PageMethod> = {
 }
 
 /** Runs what only an admin may, at the head of the moment; a commit that opens no epoch only makes it start over. */
-async function atCurrentHead<T>({ services: { access, groups }, peer }: Call, at: { readonly group: GroupId; readonly epoch: number }, run: (admission: Admission) => Promise<T>): Promise<T> {
+async function atCurrentHead<T>(
+  { services: { access, groups }, peer }: Call,
+  at: { readonly group: GroupId; readonly epoch: number },
+  run: (admission: Admission) => Promise<T>,
+): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     const admission = await access.enter(at.group, peer, 'administers')
     if (admission.state.roster.epoch < at.epoch) await groups.refresh(at.group)

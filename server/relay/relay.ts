@@ -130,7 +130,10 @@ export class Relay {
   }
 
   /** Another process says something. */
-  async noticed(notice: Exclude<Notice, { kind: 'card' }>, readRequest: (group: GroupId, hash: Uint8Array) => Promise<Uint8Array | null>): Promise<void> {
+  async noticed(
+    notice: Exclude<Notice, { kind: 'card' }>,
+    readRequest: (group: GroupId, hash: Uint8Array) => Promise<Uint8Array | null>,
+  ): Promise<void> {
     this.#parts.metrics.notices.inc({ direction: 'in' })
     switch (notice.kind) {
       case 'advanced':

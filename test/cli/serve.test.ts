@@ -37,7 +37,10 @@ interface Run {
 
 /** Runs the command as a user would. */
 function claviger(args: readonly string[], environment: Record<string, string> = {}): Run {
-  const child = spawn(process.execPath, [RUNNER, MAIN, ...args], { env: { PATH: process.env['PATH'] ?? '', ...environment }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [RUNNER, MAIN, ...args], {
+    env: { PATH: process.env['PATH'] ?? '', ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let [output, errors] = ['', '']
   child.stdout.on('data', (data: Buffer) => (output += data.toString()))
   child.stderr.on('data', (data: Buffer) => (errors += data.toString()))
@@ -46,7 +49,12 @@ function claviger(args: readonly string[], environment: Record<string, string> =
 }
 
 /** The surroundings of a terminal that a test looks at. */
-function terminal(environment: Record<string, string> = {}): { surroundings: Surroundings; printed: () => string; complained: () => string; interrupt: () => void } {
+function terminal(environment: Record<string, string> = {}): {
+  surroundings: Surroundings
+  printed: () => string
+  complained: () => string
+  interrupt: () => void
+} {
   let [printed, complained] = ['', '']
   let action = (): void => undefined
   const surroundings: Surroundings = {
@@ -95,7 +103,10 @@ describe('claviger serve', () => {
   it('logs JSON elsewhere, serves, and ends with 0 at SIGTERM', async () => {
     const run = claviger(['serve', '--port', '0'], { DATABASE_URL: await databaseUrl() })
     await until(() => run.output().includes('"listening"'))
-    const [line] = run.output().split('\n').filter((text) => text.includes('listening'))
+    const [line] = run
+      .output()
+      .split('\n')
+      .filter((text) => text.includes('listening'))
     const { url } = JSON.parse(line ?? '{}') as { url: string }
     expect(await (await fetch(url.replace('ws', 'http') + '/healthz')).text()).toBe('ok\n')
     run.child.kill('SIGTERM')
@@ -132,8 +143,16 @@ describe('claviger serve', () => {
     [['serve', '--port', 'x'], EXIT_CODES.usage, '--port must be a port from 0 to 65535, got “x”.\n'],
     [['serve', '--bogus'], EXIT_CODES.usage, 'Unknown option `--bogus`\n'],
     [['sreve'], EXIT_CODES.usage, 'There is no command “sreve”; claviger --help lists them.\n'],
-    [['serve', '--database-url', 'mysql://root:hunter2@h/d'], EXIT_CODES.usage, '--database-url must look like postgres://user:password@host:5432/database.\n'],
-    [['serve', '--database-url', 'postgres://u:hunter2@127.0.0.1:1/d'], EXIT_CODES.database, 'The database u@127.0.0.1:1/d cannot be used: nothing listens there.\n'],
+    [
+      ['serve', '--database-url', 'mysql://root:hunter2@h/d'],
+      EXIT_CODES.usage,
+      '--database-url must look like postgres://user:password@host:5432/database.\n',
+    ],
+    [
+      ['serve', '--database-url', 'postgres://u:hunter2@127.0.0.1:1/d'],
+      EXIT_CODES.database,
+      'The database u@127.0.0.1:1/d cannot be used: nothing listens there.\n',
+    ],
   ])('%j ends with %i and one sentence', async (args, code, sentence) => {
     const { surroundings, complained } = terminal()
     expect([await runCommandLine(['node', 'claviger', ...args], surroundings), complained()]).toEqual([code, sentence])

@@ -23,20 +23,33 @@ const persons = new Map<Who, Person>()
 beforeAll(async () => {
   stage = await ServerStage.start()
   const cast = await people('alice', 'bob', 'carol', 'dave', 'erin', 'frank', 'grace', 'mallory')
-  const roles = { admin: cast.alice, member: cast.bob, reader: cast.carol, depositor: cast.dave, removed: cast.erin, left: cast.frank, guest: cast.grace, stranger: cast.mallory }
+  const roles = {
+    admin: cast.alice,
+    member: cast.bob,
+    reader: cast.carol,
+    depositor: cast.dave,
+    removed: cast.erin,
+    left: cast.frank,
+    guest: cast.grace,
+    stranger: cast.mallory,
+  }
   for (const [who, person] of Object.entries(roles)) {
     persons.set(who as Who, person)
     clients.set(who as Who, await stage.open(person))
   }
   const alice = clientOf('admin')
   group = await LiveGroup.found(alice, cast.alice)
-  for (const role of ['member', 'reader', 'depositor'] as const) await group.commit(alice, { author: cast.alice, ops: [ops.add(roles[role], role)] })
+  for (const role of ['member', 'reader', 'depositor'] as const)
+    await group.commit(alice, { author: cast.alice, ops: [ops.add(roles[role], role)] })
   await group.commit(alice, { author: cast.alice, ops: [ops.add(cast.erin, 'member'), ops.add(cast.frank, 'member')] })
   await group.commit(alice, { author: cast.alice, ops: [ops.remove(cast.erin)], rekey: 'fresh' })
   await group.commit(clientOf('left'), { author: cast.frank, ops: [ops.leave()] })
   await group.commit(alice, { author: cast.alice, rekey: 'fresh' })
   const keys = await inviteOf('access')
-  await group.commit(alice, { author: cast.alice, ops: [await inviteOp(group.state, cast.alice, keys, { expiresAt: Date.now() + 60_000 })] })
+  await group.commit(alice, {
+    author: cast.alice,
+    ops: [await inviteOp(group.state, cast.alice, keys, { expiresAt: Date.now() + 60_000 })],
+  })
   await openInvite(clientOf('guest'))
 })
 afterAll(() => stage.close())
@@ -107,7 +120,22 @@ function paramsOf(method: MethodName, who: Who): unknown {
     case 'pages.range':
       return { group: id, lo: new Uint8Array(0), pages: 1 }
     case 'pages.replace':
-      return { group: id, epoch: roster.epoch, replaced: [{ lo: new Uint8Array(0), pageId: asPageId(randomBytes(16)) }], absorbed: new Uint8Array(0), pages: [{ lo: new Uint8Array(0), hi: null, pageId: asPageId(randomBytes(16)), epoch: roster.epoch, entries: new Uint8Array(0), sealed: new Uint8Array(0) }] }
+      return {
+        group: id,
+        epoch: roster.epoch,
+        replaced: [{ lo: new Uint8Array(0), pageId: asPageId(randomBytes(16)) }],
+        absorbed: new Uint8Array(0),
+        pages: [
+          {
+            lo: new Uint8Array(0),
+            hi: null,
+            pageId: asPageId(randomBytes(16)),
+            epoch: roster.epoch,
+            entries: new Uint8Array(0),
+            sealed: new Uint8Array(0),
+          },
+        ],
+      }
     case 'rewrap.start':
       return { group: id, epoch: roster.epoch }
     case 'dek.report':
@@ -164,14 +192,18 @@ const REFUSAL: Record<Who, string> = {
 /** Codes with which access is refused; anything else came after it. */
 const ACCESS_CODES = ['not_authorised', 'not_a_member', 'unknown_group']
 
-const cases = Object.entries(MAY).flatMap(([method, allowed]) => everybody.map((who) => ({ method: method as MethodName, who, allowed: allowed.includes(who) })))
+const cases = Object.entries(MAY).flatMap(([method, allowed]) =>
+  everybody.map((who) => ({ method: method as MethodName, who, allowed: allowed.includes(who) })),
+)
 
 describe('access', () => {
   it.each(cases)('$method by $who: $allowed', async ({ method, who, allowed }) => {
-    const outcome = await clientOf(who).ask(method, paramsOf(method, who)).then(
-      () => 'done',
-      (error: { readonly code: string }) => error.code,
-    )
+    const outcome = await clientOf(who)
+      .ask(method, paramsOf(method, who))
+      .then(
+        () => 'done',
+        (error: { readonly code: string }) => error.code,
+      )
     if (allowed) expect(ACCESS_CODES).not.toContain(outcome)
     else expect(outcome).toBe(REFUSAL[who])
   })
@@ -187,7 +219,9 @@ describe('access', () => {
   it('nobody reads the wraps of another key as their own', async () => {
     const recipient = kemKeyId(personOf('admin').kemPrivateKey.publicKey)
     for (const who of ['member', 'guest'] as const) {
-      expect((await clientOf(who).refusal('epoch.read', { group: group.id, epoch: group.state.roster.epoch, recipient, downTo: 0 })).code).toBe('not_authorised')
+      expect(
+        (await clientOf(who).refusal('epoch.read', { group: group.id, epoch: group.state.roster.epoch, recipient, downTo: 0 })).code,
+      ).toBe('not_authorised')
     }
   })
 
@@ -204,7 +238,19 @@ describe('access', () => {
   })
 
   it('every method is in the table, or said to be elsewhere', () => {
-    const elsewhere: MethodName[] = ['session.ping', 'identity.read', 'group.list', 'group.create', 'commit.submit', 'invite.open', 'join.request', 'head.sign', 'wrap.offer', 'link.offer', 'feed.unsubscribe']
+    const elsewhere: MethodName[] = [
+      'session.ping',
+      'identity.read',
+      'group.list',
+      'group.create',
+      'commit.submit',
+      'invite.open',
+      'join.request',
+      'head.sign',
+      'wrap.offer',
+      'link.offer',
+      'feed.unsubscribe',
+    ]
     expect([...Object.keys(MAY), ...elsewhere].sort()).toEqual(Object.keys(METHODS).sort())
   })
 

@@ -81,7 +81,10 @@ describe('signing in', () => {
     try {
       await eventually(async () => {
         const entries = await listAudit(database, null, { before: new Date(Date.now() + 1000), limit: 100 })
-        return entries.some(({ kind, principal, detail }) => kind === 'authentication-failed' && principal !== null && Object.keys(detail).join() === 'code,address')
+        return entries.some(
+          ({ kind, principal, detail }) =>
+            kind === 'authentication-failed' && principal !== null && Object.keys(detail).join() === 'code,address',
+        )
       })
     } finally {
       await database.close()

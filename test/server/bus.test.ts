@@ -58,12 +58,17 @@ describe('notices', () => {
     for (const change of [5, 9, 7]) one.bus.publish({ kind: 'advanced', group, change, seq: change - 1 })
     one.bus.publish({ kind: 'advanced', group: other, change: 1, seq: 0 })
     await eventually(() => two.heard.length === 2)
-    expect(two.heard).toEqual([{ kind: 'advanced', group, change: 9, seq: 8 }, { kind: 'advanced', group: other, change: 1, seq: 0 }])
+    expect(two.heard).toEqual([
+      { kind: 'advanced', group, change: 9, seq: 8 },
+      { kind: 'advanced', group: other, change: 1, seq: 0 },
+    ])
   })
 
   it('go on after the connection was lost, and whoever listens is told to look', async () => {
     const [one, two] = [await listen(), await listen()]
-    await database.pool.query(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'claviger notices' and datname = current_database()`)
+    await database.pool.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'claviger notices' and datname = current_database()`,
+    )
     await eventually(() => one.connected() > 1 && two.connected() > 1)
     one.bus.publish({ kind: 'advanced', group, change: 10, seq: 1 })
     await eventually(() => two.heard.some((notice) => notice.kind === 'advanced' && notice.change === 10))
@@ -71,7 +76,13 @@ describe('notices', () => {
 
   it('that nobody here has written are ignored', async () => {
     const { heard, bus } = await listen()
-    for (const payload of ['', 'x', 'x.y', `x.${toBase64Url(encodeCanonical({ kind: 'unknown' }))}`, `x.${toBase64Url(new Uint8Array(9).fill(0x81))}`]) {
+    for (const payload of [
+      '',
+      'x',
+      'x.y',
+      `x.${toBase64Url(encodeCanonical({ kind: 'unknown' }))}`,
+      `x.${toBase64Url(new Uint8Array(9).fill(0x81))}`,
+    ]) {
       await database.pool.query(`select pg_notify('claviger_07', $1)`, [payload])
     }
     expect([heard, bus.aliveAt === null]).toEqual([[], false])

@@ -16,7 +16,8 @@ describe('the kept tree', () => {
   it('gives the inclusion proofs that the whole list of leaves gives, for every size it has had', () => {
     const tree = treeOf(70)
     for (let size = 1; size <= 70; size += 1) {
-      for (let index = 0; index < size; index += 1) expect(tree.inclusionPath(index, size)).toEqual(inclusionPath(hashes.slice(0, size), index))
+      for (let index = 0; index < size; index += 1)
+        expect(tree.inclusionPath(index, size)).toEqual(inclusionPath(hashes.slice(0, size), index))
     }
   })
 

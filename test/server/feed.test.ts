@@ -26,7 +26,10 @@ beforeAll(async () => {
 })
 beforeEach(async () => {
   group = await LiveGroup.found(alice, cast.alice)
-  await group.commit(alice, { author: cast.alice, ops: [ops.add(cast.bob, 'member'), ops.add(cast.carol, 'reader'), ops.add(cast.dave, 'depositor')] })
+  await group.commit(alice, {
+    author: cast.alice,
+    ops: [ops.add(cast.bob, 'member'), ops.add(cast.carol, 'reader'), ops.add(cast.dave, 'depositor')],
+  })
 })
 afterAll(() => stage.close())
 
@@ -153,7 +156,7 @@ describe('gaps', () => {
     const comeAndGo = async (server: number): Promise<void> => {
       while (writing) {
         const client = await stage.open(cast.bob, { server })
-        const follower = new FeedFollower(client, group.id, Math.floor(Math.random() * 3))
+        const follower = new FeedFollower(client, group.id, followers.length % 3)
         followers.push(follower)
         await follower.subscribe()
         await new Promise((resolve) => setTimeout(resolve, 15))
@@ -181,7 +184,9 @@ describe('gaps', () => {
     await follower.reach(2)
     const client = new pg.Client({ connectionString: stage.database.url })
     await client.connect()
-    await client.query(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'claviger notices' and datname = current_database()`)
+    await client.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'claviger notices' and datname = current_database()`,
+    )
     await client.end()
     await group.write(alice, cast.alice)
     await follower.reach(3)
@@ -199,10 +204,15 @@ describe('slow readers', () => {
     slow.socket.pause()
     const body = new Uint8Array(16)
     for (let round = 0; round < 40; round += 1) {
-      await group.put(alice, await Promise.all(Array.from({ length: 250 }, () => group.item(cast.alice, { body, header: { metadata: new Uint8Array(400) } }))))
+      await group.put(
+        alice,
+        await Promise.all(Array.from({ length: 250 }, () => group.item(cast.alice, { body, header: { metadata: new Uint8Array(400) } }))),
+      )
     }
     const change = await changeOf()
-    await eventually(async () => /claviger_lagging_sessions_total [1-9]/.test((await (await fetch(`${server.url.replace('ws', 'http')}/metrics`)).text())))
+    await eventually(async () =>
+      /claviger_lagging_sessions_total [1-9]/.test(await (await fetch(`${server.url.replace('ws', 'http')}/metrics`)).text()),
+    )
     slow.socket.resume()
     await follower.reach(change)
     expect(follower.versions.size).toBe(10_000)

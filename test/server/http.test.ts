@@ -16,11 +16,21 @@ beforeAll(async () => {
 afterAll(() => stage.close())
 
 /** The status of an upgrade that is refused. */
-function upgradeStatus(url: string, options: { readonly protocol?: string; readonly headers?: Record<string, string> } = {}): Promise<{ status: number; body: string }> {
+function upgradeStatus(
+  url: string,
+  options: { readonly protocol?: string; readonly headers?: Record<string, string> } = {},
+): Promise<{ status: number; body: string }> {
   const { host } = new URL(url)
   const [hostname = '', port = ''] = host.split(':')
   const protocol = options.protocol ?? 'claviger.v1'
-  const headers = { connection: 'upgrade', upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'AAAAAAAAAAAAAAAAAAAAAA==', 'sec-websocket-protocol': protocol, ...options.headers }
+  const headers = {
+    connection: 'upgrade',
+    upgrade: 'websocket',
+    'sec-websocket-version': '13',
+    'sec-websocket-key': 'AAAAAAAAAAAAAAAAAAAAAA==',
+    'sec-websocket-protocol': protocol,
+    ...options.headers,
+  }
   return new Promise((resolve, reject) => {
     const sent = request({ hostname, port, headers }, (response) => {
       let body = ''
@@ -68,7 +78,10 @@ describe('HTTP', () => {
 describe('the upgrade', () => {
   it('needs the subprotocol', async () => {
     expect(await upgradeStatus(stage.server().url)).toMatchObject({ status: 101 })
-    expect(await upgradeStatus(stage.server().url, { protocol: 'claviger.v0' })).toEqual({ status: 400, body: 'Ask for the WebSocket subprotocol claviger.v1.\n' })
+    expect(await upgradeStatus(stage.server().url, { protocol: 'claviger.v0' })).toEqual({
+      status: 400,
+      body: 'Ask for the WebSocket subprotocol claviger.v1.\n',
+    })
   })
 
   it('refuses a page that has its own name resolve to this machine', async () => {

@@ -6,7 +6,13 @@ import { judgeError } from '../../server/wire-error.ts'
 function logged(write: (log: ReturnType<typeof createLog>) => void): { text: string; lines: Record<string, unknown>[] } {
   let text = ''
   write(createLog('debug', { write: (line) => void (text += line) }))
-  return { text, lines: text.trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>) }
+  return {
+    text,
+    lines: text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>),
+  }
 }
 
 describe('the log', () => {
@@ -22,7 +28,11 @@ describe('the log', () => {
   })
 
   it('keeps of an error its code, message and causes, not the values a database adds', () => {
-    const failure = Object.assign(new Error('duplicate key'), { code: '23505', detail: 'Key (token)=(hunter2) already exists.', where: 'hunter2' })
+    const failure = Object.assign(new Error('duplicate key'), {
+      code: '23505',
+      detail: 'Key (token)=(hunter2) already exists.',
+      where: 'hunter2',
+    })
     const { text, lines } = logged((log) => log.error({}, 'failed', new Error('outer', { cause: failure })))
     expect(lines[0]?.['error']).toMatchObject({ message: 'outer', cause: { code: '23505', message: 'duplicate key' } })
     expect(text).not.toContain('hunter2')
@@ -37,7 +47,10 @@ describe('the log', () => {
 
 describe('errors for clients', () => {
   it('codes that may travel do, with their data', () => {
-    expect(judgeError(new ClavigerError('stale_head', undefined, { data: { seq: 1 } })).wire).toMatchObject({ code: 'stale_head', data: { seq: 1 } })
+    expect(judgeError(new ClavigerError('stale_head', undefined, { data: { seq: 1 } })).wire).toMatchObject({
+      code: 'stale_head',
+      data: { seq: 1 },
+    })
   })
 
   it('a cause never travels', () => {

@@ -77,7 +77,9 @@ describe('the server’s import graph', () => {
   })
 
   it('has no package and no call that could open anything', () => {
-    const packages = [...importsByFile].flatMap(([file, imports]) => imports.filter((name) => OPENING.some((pattern) => pattern.test(name))).map((name) => `${file}: ${name}`))
+    const packages = [...importsByFile].flatMap(([file, imports]) =>
+      imports.filter((name) => OPENING.some((pattern) => pattern.test(name))).map((name) => `${file}: ${name}`),
+    )
     expect(packages).toEqual([])
     expect(files.filter((file) => OPENING_CALLS.test(withoutComments(file)))).toEqual([])
   })

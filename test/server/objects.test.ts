@@ -48,11 +48,17 @@ describe('writing', () => {
   it('is read by everybody, whichever process they reach', async () => {
     const body = randomBytes(500)
     const written = await group.write(alice, cast.alice, { body })
-    const { objects, seq } = await bob.request('object.get', { group: group.id, objects: [written.header.object, asObjectId(randomBytes(16))], openPages: [] })
+    const { objects, seq } = await bob.request('object.get', {
+      group: group.id,
+      objects: [written.header.object, asObjectId(randomBytes(16))],
+      openPages: [],
+    })
     expect(seq).toBe(group.state.head.seq)
     expect(objects[0]?.header).toEqual(new Uint8Array(written.bytes))
     expect([objects[0]?.body?.length, objects[0]?.dek?.kind, objects[1]]).toEqual([516, 'loose', null])
-    expect((await bob.request('object.headers', { group: group.id, objects: [written.header.object] })).headers[0]).toEqual(new Uint8Array(written.bytes))
+    expect((await bob.request('object.headers', { group: group.id, objects: [written.header.object] })).headers[0]).toEqual(
+      new Uint8Array(written.bytes),
+    )
   })
 
   it('numbers changes without a gap', async () => {
@@ -146,7 +152,12 @@ describe('writing', () => {
     expect(await refusedFor({ body: new Uint8Array(INLINE_BODY_BYTES_MAX) })).toBe('accepted')
     const length = INLINE_BODY_BYTES_MAX + 1
     const body = new Uint8Array(length + 16)
-    expect(await refusedFor({ header: { bodyLength: length, bodyHash: bodyHash({ suite: 1, length, hashes: chunkHash(body) }) }, item: { body } })).toBe('limit_exceeded')
+    expect(
+      await refusedFor({
+        header: { bodyLength: length, bodyHash: bodyHash({ suite: 1, length, hashes: chunkHash(body) }) },
+        item: { body },
+      }),
+    ).toBe('limit_exceeded')
   })
 
   it('a tombstone has nothing, and can be followed by a new version', async () => {
@@ -225,7 +236,14 @@ describe('pages', () => {
     const [dek] = loose
     if (page === undefined || dek === undefined) throw new Error('there is nothing to replace')
     const pair = concat(dek.object, new Uint8Array([0, 0, 0, dek.generation]))
-    const next = { lo: page.lo, hi: page.hi, pageId: asPageId(randomBytes(16)), epoch: 1, entries: concat(pair, dek.headerHash), sealed: randomBytes(24 + 32 + 16) }
+    const next = {
+      lo: page.lo,
+      hi: page.hi,
+      pageId: asPageId(randomBytes(16)),
+      epoch: 1,
+      entries: concat(pair, dek.headerHash),
+      sealed: randomBytes(24 + 32 + 16),
+    }
     const replacement = { group: group.id, epoch: 1, replaced: [{ lo: page.lo, pageId: page.pageId }], absorbed: pair, pages: [next] }
     expect(await alice.request('pages.replace', replacement)).toEqual({ epoch: 1, total: 1, done: 1 })
     await bob.until(() => bob.eventsOf('progress').some(({ progress }) => progress.done === 1))
@@ -244,7 +262,16 @@ describe('bodies', () => {
       const frames = []
       for (let offset = 0; offset < bytes.length; offset += BODY_FRAME_BYTES) {
         const frame = bytes.subarray(offset, offset + BODY_FRAME_BYTES)
-        frames.push(client.request('body.write', { group: group.id, bodyId, part, offset, data: frame, last: offset + frame.length === bytes.length }))
+        frames.push(
+          client.request('body.write', {
+            group: group.id,
+            bodyId,
+            part,
+            offset,
+            data: frame,
+            last: offset + frame.length === bytes.length,
+          }),
+        )
       }
       expect((await Promise.all(frames)).map(({ durable }) => durable).filter(Boolean)).toEqual([true])
     }
@@ -252,7 +279,8 @@ describe('bodies', () => {
   }
   const hashesOf = (data: Uint8Array): Uint8Array => {
     const hashes: Uint8Array[] = []
-    for (let start = 0; start < data.length; start += SEALED_CHUNK_BYTES) hashes.push(chunkHash(data.subarray(start, start + SEALED_CHUNK_BYTES)))
+    for (let start = 0; start < data.length; start += SEALED_CHUNK_BYTES)
+      hashes.push(chunkHash(data.subarray(start, start + SEALED_CHUNK_BYTES)))
     return concat(...hashes)
   }
 
@@ -270,7 +298,9 @@ describe('bodies', () => {
     expect([objects[0]?.body, objects[0]?.bodyId]).toEqual([null, bodyId])
     const span = await alice.request('body.read', { group: group.id, bodyId, offset: BODY_PART_BYTES - 5, bytes: 10 })
     expect(span.data).toEqual(new Uint8Array(data.subarray(BODY_PART_BYTES - 5, BODY_PART_BYTES + 5)))
-    expect((await alice.request('body.hashes', { group: group.id, bodyId, offset: 32, bytes: 32 })).data).toEqual(new Uint8Array(hashes.subarray(32, 64)))
+    expect((await alice.request('body.hashes', { group: group.id, bodyId, offset: 32, bytes: 32 })).data).toEqual(
+      new Uint8Array(hashes.subarray(32, 64)),
+    )
   })
 
   it('frames may arrive in any order and twice', async () => {
@@ -298,9 +328,9 @@ describe('bodies', () => {
   it('a session has at most eight parts unfinished', async () => {
     const bodyId = asBodyId(randomBytes(16))
     await alice.request('body.begin', { group: group.id, bodyId })
-    const write = (part: number): Promise<unknown> => alice.ask('body.write', { group: group.id, bodyId, part, offset: 0, data: new Uint8Array(1), last: false })
+    const write = (part: number): Promise<unknown> =>
+      alice.ask('body.write', { group: group.id, bodyId, part, offset: 0, data: new Uint8Array(1), last: false })
     for (let part = 0; part < 8; part += 1) await write(part)
     await expect(write(8)).rejects.toMatchObject({ code: 'limit_exceeded' })
   })
-
 })

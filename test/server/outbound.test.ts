@@ -34,7 +34,11 @@ describe('a token bucket', () => {
   it('belongs to one IPv4 address or one IPv6 network', () => {
     const buckets = new AddressBuckets(new ManualClock(), { perSecond: 1, burst: 1 })
     expect([buckets.take('192.0.2.1'), buckets.take('192.0.2.2'), buckets.take('::ffff:192.0.2.1')]).toEqual([true, true, false])
-    expect([buckets.take('2001:db8::1'), buckets.take('2001:db8:0:0:ffff::2'), buckets.take('2001:db8:0:1::1')]).toEqual([true, false, true])
+    expect([buckets.take('2001:db8::1'), buckets.take('2001:db8:0:0:ffff::2'), buckets.take('2001:db8:0:1::1')]).toEqual([
+      true,
+      false,
+      true,
+    ])
     expect([buckets.isEmpty('192.0.2.1'), buckets.isEmpty('192.0.2.9')]).toEqual([true, false])
   })
 

@@ -41,7 +41,11 @@ beforeEach(async () => {
 afterAll(() => stage.close())
 
 /** The error for an attempt whose parameters are changed before they are sent. */
-async function refusal(attempt: Attempt, change: (params: Params<'commit.submit'>) => Partial<Params<'commit.submit'>> = () => ({}), client = alice): Promise<ClavigerError> {
+async function refusal(
+  attempt: Attempt,
+  change: (params: Params<'commit.submit'>) => Partial<Params<'commit.submit'>> = () => ({}),
+  client = alice,
+): Promise<ClavigerError> {
   const { params } = await group.prepare(attempt)
   return client.refusal('commit.submit', { ...params, ...change(params) })
 }
@@ -135,7 +139,9 @@ describe('what travels beside a commit', () => {
     expect((await refusal(adds(cast.bob), () => ({ wraps: [] }))).code).toBe('wraps_incomplete')
     expect((await refusal(adds(cast.bob), ({ wraps }) => ({ wraps: [...wraps, ...wraps] }))).code).toBe('wraps_incomplete')
     expect((await refusal(adds(cast.bob), () => ({ wraps: [new Uint8Array(47)] }))).code).toBe('wraps_incomplete')
-    expect((await refusal({ author: cast.alice, ops: [ops.add(cast.bob, 'depositor')] }, () => ({ wraps: [new Uint8Array(80)] }))).code).toBe('wraps_incomplete')
+    expect(
+      (await refusal({ author: cast.alice, ops: [ops.add(cast.bob, 'depositor')] }, () => ({ wraps: [new Uint8Array(80)] }))).code,
+    ).toBe('wraps_incomplete')
   })
 
   it('is one wrap for everybody with a rekey, and the encapsulation of the epoch', async () => {
@@ -160,7 +166,11 @@ describe('what travels beside a commit', () => {
     const recipient = cast.bob.kemPrivateKey.publicKey
     const own = await bob.request('epoch.read', { group: group.id, epoch: 1, recipient: kemKeyId(recipient), downTo: 0 })
     expect([own.enc.length, own.wraps.length, own.wraps[0]?.length, own.links.length, own.links[0]?.to]).toEqual([32, 1, 48, 1, 0])
-    const others = await bob.request('wrap.read', { group: group.id, epoch: 1, recipients: [kemKeyId(cast.alice.kemPrivateKey.publicKey), kemKeyId(recipient)] })
+    const others = await bob.request('wrap.read', {
+      group: group.id,
+      epoch: 1,
+      recipients: [kemKeyId(cast.alice.kemPrivateKey.publicKey), kemKeyId(recipient)],
+    })
     expect(others.wraps[1]).toEqual(own.wraps)
   })
 })
@@ -171,7 +181,9 @@ describe('healing', () => {
     const recipient = kemKeyId(cast.bob.kemPrivateKey.publicKey)
     await alice.request('feed.subscribe', { group: group.id, cursor: 0, seq: 0 })
     await bob.request('wrap.request', { group: group.id, epoch: 0, recipient })
-    await alice.until(() => alice.eventsOf('wrap-requested').some((event) => event.recipient.every((byte, index) => byte === recipient[index])))
+    await alice.until(() =>
+      alice.eventsOf('wrap-requested').some((event) => event.recipient.every((byte, index) => byte === recipient[index])),
+    )
     expect((await alice.request('wrap.requests', { group: group.id })).recipients).toEqual([recipient])
     await alice.request('wrap.offer', { group: group.id, epoch: 0, recipient, wrap: new Uint8Array(80) })
     expect((await bob.request('epoch.read', { group: group.id, epoch: 0, recipient, downTo: 0 })).wraps).toHaveLength(2)
@@ -181,39 +193,58 @@ describe('healing', () => {
   it('nothing is offered for a key that is no recipient, a wrong epoch, or of a wrong length', async () => {
     const recipient = kemKeyId(cast.alice.kemPrivateKey.publicKey)
     const offer = { group: group.id, epoch: 0, recipient, wrap: new Uint8Array(80) }
-    expect((await alice.refusal('wrap.offer', { ...offer, recipient: kemKeyId(cast.mallory.kemPrivateKey.publicKey) })).code).toBe('not_authorised')
+    expect((await alice.refusal('wrap.offer', { ...offer, recipient: kemKeyId(cast.mallory.kemPrivateKey.publicKey) })).code).toBe(
+      'not_authorised',
+    )
     expect((await alice.refusal('wrap.offer', { ...offer, epoch: 1 })).code).toBe('stale_epoch')
     expect((await alice.refusal('wrap.offer', { ...offer, wrap: new Uint8Array(79) })).code).toBe('malformed')
     expect((await alice.refusal('wrap.request', { group: group.id, epoch: 7, recipient })).code).toBe('stale_epoch')
-    expect((await alice.refusal('link.offer', { group: group.id, epoch: 0, to: 0, link: new Uint8Array(48) })).code).toBe('epoch_unavailable')
+    expect((await alice.refusal('link.offer', { group: group.id, epoch: 0, to: 0, link: new Uint8Array(48) })).code).toBe(
+      'epoch_unavailable',
+    )
   })
 })
 
 describe('invites', () => {
   const openWith = async (client: RawClient, name: string): Promise<void> => {
     const keys = await inviteOf(name)
-    const invite = group.state.roster.invites.find(({ signingKey }) => signingKey.every((byte, index) => byte === keys.signer.publicKey[index]))
+    const invite = group.state.roster.invites.find(({ signingKey }) =>
+      signingKey.every((byte, index) => byte === keys.signer.publicKey[index]),
+    )
     if (client.hello === null || invite === undefined) throw new Error('no such invite')
     const message = inviteSessionMessage({ nonce: client.hello.nonce, host: client.host }, group.id, invite.id)
     await client.request('invite.open', { group: group.id, invite: invite.id, signature: await keys.signer.sign(message) })
   }
-  const join = async (person: Person, name: string): Promise<Attempt> => ({ author: await inviteOf(name), ops: [ops.join(person)], signers: [await inviteOf(name), person] })
+  const join = async (person: Person, name: string): Promise<Attempt> => ({
+    author: await inviteOf(name),
+    ops: [ops.join(person)],
+    signers: [await inviteOf(name), person],
+  })
 
   it('let somebody in who is a member from then on, and is no guest any more', async () => {
-    await group.commit(alice, { author: cast.alice, ops: [await inviteOp(group.state, cast.alice, await inviteOf('one'), { expiresAt: Date.now() + 60_000 })] })
+    await group.commit(alice, {
+      author: cast.alice,
+      ops: [await inviteOp(group.state, cast.alice, await inviteOf('one'), { expiresAt: Date.now() + 60_000 })],
+    })
     await openWith(bob, 'one')
     await group.commit(bob, await join(cast.bob, 'one'))
     expect((await bob.request('object.headers', { group: group.id, objects: [] })).headers).toEqual([])
   })
 
   it('a guest does not join in the name of somebody else', async () => {
-    await group.commit(alice, { author: cast.alice, ops: [await inviteOp(group.state, cast.alice, await inviteOf('two'), { expiresAt: Date.now() + 60_000 })] })
+    await group.commit(alice, {
+      author: cast.alice,
+      ops: [await inviteOp(group.state, cast.alice, await inviteOf('two'), { expiresAt: Date.now() + 60_000 })],
+    })
     await openWith(mallory, 'two')
     expect((await refusal(await join(cast.carol, 'two'), () => ({}), mallory)).code).toBe('not_authorised')
   })
 
   it('a spent invite opens nothing, for those who had opened it neither', async () => {
-    await group.commit(alice, { author: cast.alice, ops: [await inviteOp(group.state, cast.alice, await inviteOf('three'), { expiresAt: Date.now() + 60_000 })] })
+    await group.commit(alice, {
+      author: cast.alice,
+      ops: [await inviteOp(group.state, cast.alice, await inviteOf('three'), { expiresAt: Date.now() + 60_000 })],
+    })
     await openWith(mallory, 'three')
     await openWith(bob, 'three')
     await group.commit(bob, await join(cast.bob, 'three'))
@@ -222,17 +253,25 @@ describe('invites', () => {
   })
 
   it('a signature for another session opens nothing', async () => {
-    await group.commit(alice, { author: cast.alice, ops: [await inviteOp(group.state, cast.alice, await inviteOf('four'), { expiresAt: Date.now() + 60_000 })] })
+    await group.commit(alice, {
+      author: cast.alice,
+      ops: [await inviteOp(group.state, cast.alice, await inviteOf('four'), { expiresAt: Date.now() + 60_000 })],
+    })
     const keys = await inviteOf('four')
     const [invite] = group.state.roster.invites
     if (invite === undefined || alice.hello === null) throw new Error('no invite')
     const message = inviteSessionMessage({ nonce: alice.hello.nonce, host: mallory.host }, group.id, invite.id)
-    expect((await mallory.refusal('invite.open', { group: group.id, invite: invite.id, signature: await keys.signer.sign(message) })).code).toBe('invite_invalid')
+    expect(
+      (await mallory.refusal('invite.open', { group: group.id, invite: invite.id, signature: await keys.signer.sign(message) })).code,
+    ).toBe('invite_invalid')
   })
 
   it('of approve mode take a request, which admins are told of', async () => {
     const keys = await inviteOf('five')
-    await group.commit(alice, { author: cast.alice, ops: [await inviteOp(group.state, cast.alice, keys, { mode: 'approve', expiresAt: Date.now() + 60_000 })] })
+    await group.commit(alice, {
+      author: cast.alice,
+      ops: [await inviteOp(group.state, cast.alice, keys, { mode: 'approve', expiresAt: Date.now() + 60_000 })],
+    })
     const [invite] = group.state.roster.invites
     if (invite === undefined) throw new Error('no invite')
     await openWith(bob, 'five')
@@ -242,8 +281,14 @@ describe('invites', () => {
     await bob.request('join.request', { group: group.id, request })
     await alice.until(() => alice.eventsOf('join-requested').length > 0)
     const { requests } = await alice.request('join.requests', { group: group.id })
-    expect([...requests, alice.eventsOf('join-requested')[0]?.request ?? new Uint8Array(0)].map(toHex)).toEqual([toHex(request), toHex(request)])
-    const forCarol = await signJoinRequest({ ...statement, cards: [...cast.carol.cards] }, { invite: keys.signer, joiner: cast.carol.signer })
+    expect([...requests, alice.eventsOf('join-requested')[0]?.request ?? new Uint8Array(0)].map(toHex)).toEqual([
+      toHex(request),
+      toHex(request),
+    ])
+    const forCarol = await signJoinRequest(
+      { ...statement, cards: [...cast.carol.cards] },
+      { invite: keys.signer, joiner: cast.carol.signer },
+    )
     expect((await bob.refusal('join.request', { group: group.id, request: forCarol })).code).toBe('not_authorised')
     expect(findInvite(group.state.roster, invite.id)?.uses).toBe(0)
   })
@@ -312,5 +357,4 @@ describe('retiring', () => {
     const recipient = kemKeyId(cast.alice.kemPrivateKey.publicKey)
     expect((await alice.refusal('epoch.read', { group: group.id, epoch: 0, recipient, downTo: 0 })).code).toBe('epoch_retired')
   })
-
 })

@@ -100,15 +100,37 @@ export class LiveGroup {
     const { head, roster, group } = this.#state
     const object = options.object ?? options.previous?.header.object ?? asObjectId(randomBytes(16))
     const version = (options.previous?.header.version ?? 0) + 1
-    const base = { v: 1 as const, group, object, version, generation: version, epoch: roster.epoch, at: head, author: author.id, previous: options.previous?.hash ?? null }
+    const base = {
+      v: 1 as const,
+      group,
+      object,
+      version,
+      generation: version,
+      epoch: roster.epoch,
+      at: head,
+      author: author.id,
+      previous: options.previous?.hash ?? null,
+    }
     if (options.tombstone === true) {
-      return { header: await signHeader(author.signer, { ...base, ...TOMBSTONE_FIELDS, ...options.header }), seal: null, body: null, bodyId: null, ...options.item }
+      return {
+        header: await signHeader(author.signer, { ...base, ...TOMBSTONE_FIELDS, ...options.header }),
+        seal: null,
+        body: null,
+        bodyId: null,
+        ...options.item,
+      }
     }
     const dek = generateDek()
     const context = { group, object, generation: version }
     const sealed = await sealInlineBody({ dek, context, suite: roster.suite }, options.body ?? new Uint8Array(0))
     const { bodyId = null, ...stored } = options.stored ?? {}
-    const content = { dekCommitment: dekCommitment(dek, context), bodyHash: sealed.bodyHash, bodyLength: sealed.length, metadata: concat(randomBytes(40)), ...stored }
+    const content = {
+      dekCommitment: dekCommitment(dek, context),
+      bodyHash: sealed.bodyHash,
+      bodyLength: sealed.length,
+      metadata: concat(randomBytes(40)),
+      ...stored,
+    }
     const header = await signHeader(author.signer, { ...base, ...content, ...options.header })
     const seal = sealDek(epochSealKeys(this.secret, { group, epoch: roster.epoch }), { object, generation: version }, dek)
     return { header, seal, body: bodyId === null ? sealed.sealed : null, bodyId, ...options.item }
@@ -130,7 +152,10 @@ export class LiveGroup {
 }
 
 /** A signed genesis with its wraps. */
-export async function genesis(creator: Person, time: number = Date.now()): Promise<{ params: Params<'group.create'>; state: GroupState; secret: EpochSecret }> {
+export async function genesis(
+  creator: Person,
+  time: number = Date.now(),
+): Promise<{ params: Params<'group.create'>; state: GroupState; secret: EpochSecret }> {
   const { rekey, secret } = await freshEpoch(null)
   const commit = await forge(null, { author: creator, ops: [ops.create(creator)], rekey, time })
   const { state } = foldCommit(null, decodeCommit(commit))
