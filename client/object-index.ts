@@ -133,15 +133,21 @@ export class ObjectIndex {
   async #acceptOne(envelope: Uint8Array, mark: IndexMark, news: SignedHeader[]): Promise<HeaderVerdict> {
     try {
       const signed = decodeEnvelope(envelope)
-      const { object, version } = signed.header
-      const isOvertaken = (): boolean => version < (this.get(object)?.version ?? 0) && version > (mark.get(toHex(object))?.version ?? 0)
-      if (isOvertaken()) return { state: 'overtaken' }
+      if (this.#isOvertaken(signed, mark)) return { state: 'overtaken' }
       if (await this.#judge(signed, this.#epochFloor)) news.push(signed)
-      return isOvertaken() ? { state: 'overtaken' } : { state: 'held', signed }
+      return this.#isOvertaken(signed, mark) ? { state: 'overtaken' } : { state: 'held', signed }
     } catch (error) {
       if (!(error instanceof ClavigerError) || isPassing(error)) throw error
       return { state: 'refused', error }
     }
+  }
+
+  /** Whether it is what was held when it was asked for, or later, and older than what is held now. */
+  #isOvertaken({ header, hash }: SignedHeader, mark: IndexMark): boolean {
+    const { object, version } = header
+    if (version >= (this.get(object)?.version ?? 0)) return false
+    const held = mark.get(toHex(object))
+    return held === undefined || version > held.version || equalBytes(hash, held.hash)
   }
 
   /** Keeps what this client wrote itself. */
