@@ -3,6 +3,7 @@ import type { Bus } from './bus/bus.ts'
 import type { Clock } from './clock.ts'
 import type { HttpAnswer } from './http.ts'
 import type { Metrics } from './metrics.ts'
+import type { ServerLimits } from './server-limits.ts'
 import type { Database } from './storage/database.ts'
 
 export interface HealthParts {
@@ -10,13 +11,12 @@ export interface HealthParts {
   readonly bus: Bus
   readonly clock: Clock
   readonly metrics: Metrics
+  readonly limits: Pick<ServerLimits, 'busSilenceMs'>
   readonly draining: () => boolean
   /** Brings the gauges up to date. */
   readonly measure: () => void
 }
 
-/** Without a live bus for this long, what other processes do is seen too late. */
-const BUS_SILENCE_MS_MAX = 10_000
 const DATABASE_ANSWER_MS_MAX = 2000
 /** How long a full disk is remembered. */
 const STORAGE_FULL_MS = 30_000
@@ -51,11 +51,11 @@ export class Health {
   }
 
   async #ready(): Promise<HttpAnswer> {
-    const { bus, clock, draining } = this.#parts
+    const { bus, clock, draining, limits } = this.#parts
     const now = clock.now()
     const checks = {
       database: await this.#databaseAnswers(),
-      bus: bus.aliveAt !== null && now - bus.aliveAt <= BUS_SILENCE_MS_MAX,
+      bus: bus.aliveAt !== null && now - bus.aliveAt <= limits.busSilenceMs,
       storage: now - this.#storageFullAt > STORAGE_FULL_MS,
       accepting: !draining(),
     }

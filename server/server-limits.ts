@@ -33,6 +33,8 @@ export interface ServerLimits {
   readonly groupsPerIdentity: number
   /** A process compares its groups with the database this often. */
   readonly sweepMs: number
+  /** Without a sign of life from the bus for this long a process is not ready. */
+  readonly busSilenceMs: number
   /** Time that requests in flight get when the server shuts down. */
   readonly drainMs: number
 }
@@ -58,5 +60,6 @@ export const DEFAULT_LIMITS: ServerLimits = {
   subscriptionsPerSession: limits.SUBSCRIPTIONS_PER_SESSION_MAX,
   groupsPerIdentity: limits.GROUPS_PER_IDENTITY_MAX,
   sweepMs: limits.SWEEP_MS,
+  busSilenceMs: limits.BUS_SILENCE_MS_MAX,
   drainMs: limits.DRAIN_MS_MAX,
 }

@@ -135,6 +135,7 @@ class Server implements RunningServer {
       bus: this.#bus,
       clock: systemClock,
       metrics,
+      limits: this.#limits,
       draining: () => this.#draining,
       measure: () => this.#measure(),
     })

@@ -135,6 +135,8 @@ export const SIGNED_HEAD_MS = 10 * MINUTE_MS
 export const SWEEP_MS = 5 * SECOND_MS
 /** A lease on a rewrap range; it avoids double work only. */
 export const REWRAP_LEASE_MS = 30 * SECOND_MS
+/** Without a live bus for this long a process sees too late what others do. */
+export const BUS_SILENCE_MS_MAX = 10 * SECOND_MS
 /** Replaced seals of an unchanged epoch are kept this long. */
 export const SUPERSEDED_MS = DAY_MS
 /** Bodies nothing refers to are kept this long, longer than the longest read. */
