@@ -1,15 +1,18 @@
 /**
  * The client: one identity, one server, any number of groups.
  */
+import { equalBytes } from '../shared/bytes.ts'
 import { randomBytes } from '../shared/crypto/public-crypto.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
+import { verifyCards } from '../shared/group/card.ts'
 import { generateEpochSecret, epochPublic, wrapEpochSecret } from '../shared/group/epoch.ts'
 import type { Fold } from '../shared/group/fold.ts'
 import { applyCommit } from '../shared/group/fold.ts'
+import type { InviteToken } from '../shared/group/invite.ts'
 import { parseToken } from '../shared/group/invite.ts'
 import { planCommit, signCommit } from '../shared/group/plan-commit.ts'
 import { recipients } from '../shared/group/roster.ts'
-import type { GroupId } from '../shared/ids.ts'
+import type { GroupId, IdentityId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
 import { COMMIT_ATTEMPTS_MAX } from '../shared/limits.ts'
 import { claimedTime } from './committer.ts'
@@ -19,6 +22,7 @@ import type { GroupContext } from './group-context.ts'
 import type { OpenedLog } from './group-log.ts'
 import { GroupStore } from './group-store.ts'
 import type { Identity } from './identity.ts'
+import type { WaitingJoiner } from './join.ts'
 import { joinGroup } from './join.ts'
 import { epochContext } from './keyring.ts'
 import { MemoryStore } from './memory-store.ts'
@@ -42,6 +46,14 @@ export interface ClavigerOptions {
   /** Milliseconds since 1970. Default: `Date.now`. */
   readonly now?: () => number
   readonly signal?: AbortSignal
+}
+
+/** How to join. */
+export interface JoinOptions {
+  /** Gives up; a join that was sent may still count. */
+  readonly signal?: AbortSignal
+  /** Called when the invite asks for approval and the request waits for an admin: compare the safety numbers. */
+  readonly onWaiting?: (waiting: WaitingJoiner) => void
 }
 
 const JITTER_MS = 2000
@@ -105,31 +117,29 @@ export class Claviger {
   /** Creates a group with oneself as its only admin. */
   async createGroup({ name }: { name?: string } = {}): Promise<Group> {
     const opened = await this.#create()
-    const group = await this.#open(opened)
+    const group = await this.#opened(opened.state.group, () => false, () => this.#follow(opened))
     await group.ready()
     if (name !== undefined) await group.rename(name)
     return group
   }
 
-  /** Joins the group of an invite token; nobody needs to be online, unless the invite asks for approval. */
-  async join(token: string, { signal }: { signal?: AbortSignal } = {}): Promise<Group> {
+  /**
+   * Joins the group of an invite token; nobody needs to be online, unless the invite asks for approval.
+   *
+   * @throws ClavigerError `invite_invalid`, `invite_spent`, `invite_expired`, `not_a_member` for whoever was removed.
+   */
+  join(token: string, options: JoinOptions = {}): Promise<Group> {
     const parsed = parseToken(token)
-    const known = await this.#running(parsed.group)
-    if (known !== null) return known
-    const context = { ...this.#contextOf(parsed.group), emit: () => undefined }
-    const group = await this.#open(await joinGroup({ context, token: parsed, signal }))
-    await group.ready()
-    return group
+    return this.#opened(parsed.group, isMember, () => this.#join(parsed, options))
   }
 
-  /** A group this client is a member of. @throws ClavigerError `unknown_group`. */
-  async group(id: GroupId): Promise<Group> {
-    const known = await this.#running(id)
-    if (known !== null) return known
-    const store = new GroupStore(this.#store, id)
-    const [state, heads, verified] = await Promise.all([store.loadState(), store.loadHeads(), store.loadVerified()])
-    if (state === null) throw new ClavigerError('unknown_group')
-    return this.#open({ state, heads, verified })
+  /**
+   * A group this client is a member of: one it has followed before, or one it was added to.
+   *
+   * @throws ClavigerError `unknown_group`.
+   */
+  group(id: GroupId): Promise<Group> {
+    return this.#opened(id, isFollowed, async () => this.#follow((await this.#load(id)) ?? (await this.#fetchGenesis(id))))
   }
 
   /** Every group that the store knows. */
@@ -137,23 +147,78 @@ export class Claviger {
     return Promise.all((await GroupStore.list(this.#store)).map((id) => this.group(id)))
   }
 
+  /**
+   * Somebody’s public cards, for {@link Group.add}. The id is their hash, so the server cannot give others.
+   *
+   * @throws ClavigerError `not_found`, `invalid_key` if the server tries.
+   */
+  async cardsOf(identity: IdentityId): Promise<readonly Uint8Array[]> {
+    const { cards } = await this.#connection.request('identity.read', { identity })
+    const verified = await verifyCards(cards)
+    if (!equalBytes(verified.identity, identity)) throw new ClavigerError('invalid_key', 'the server gave the cards of another identity')
+    return verified.cards
+  }
+
   /** Stops everything. The store is the caller’s to close. */
   close(): void {
-    for (const group of this.#groups.values()) void group.then((open) => open.close())
+    for (const group of this.#groups.values()) {
+      group.then(
+        (open) => open.close(),
+        () => undefined,
+      )
+    }
     this.#connection.close()
   }
 
-  /** The group if it is being followed; one that has ended is opened anew, since its client may have been let in again. */
-  async #running(id: GroupId): Promise<Group | null> {
-    const known = await this.#groups.get(idKey(id))
-    return known === undefined || known.ended !== null ? null : known
+  // ——— Groups, each opened once ———
+
+  /** The group if it is usable as it is, else what `open` gives; whoever asks meanwhile gets the same. */
+  async #opened(id: GroupId, isUsable: (group: Group) => boolean | Promise<boolean>, open: () => Promise<Group>): Promise<Group> {
+    const key = idKey(id)
+    for (;;) {
+      const current = this.#groups.get(key)
+      const known = await current?.catch(() => null)
+      if (known !== undefined && known !== null && (await isUsable(known))) return known
+      // Somebody else was faster.
+      if (this.#groups.get(key) !== current) continue
+      const opening = open()
+      this.#groups.set(key, opening)
+      opening.catch(() => {
+        if (this.#groups.get(key) === opening) this.#groups.delete(key)
+      })
+      return opening
+    }
   }
 
-  #open(opened: OpenedLog): Promise<Group> {
-    const key = idKey(opened.state.group)
-    const group = Group.open({ context: this.#contextOf(opened.state.group), opened, isAutomatic: this.#options.background ?? true, server: this.#url, whenOffline: this.#options.whenOffline ?? 'wait' })
-    this.#groups.set(key, group)
+  async #join(token: InviteToken, { signal, onWaiting }: JoinOptions): Promise<Group> {
+    signal?.throwIfAborted()
+    const context = { ...this.#contextOf(token.group), connection: this.#connection, emit: () => undefined }
+    const known = await this.#load(token.group)
+    const group = await this.#follow(await joinGroup({ context, token, known, signal, onWaiting }))
+    await group.ready(signal === undefined ? {} : { signal })
     return group
+  }
+
+  #follow(opened: OpenedLog): Promise<Group> {
+    const { background = true, whenOffline = 'wait' } = this.#options
+    return Group.open({ context: this.#contextOf(opened.state.group), opened, isAutomatic: background, server: this.#url, whenOffline })
+  }
+
+  /** What the store has of a group, or null. */
+  async #load(id: GroupId): Promise<OpenedLog | null> {
+    const store = new GroupStore(this.#store, id)
+    const [state, heads, verified] = await Promise.all([store.loadState(), store.loadHeads(), store.loadVerified()])
+    return state === null ? null : { state, heads, verified }
+  }
+
+  /** The beginning of a group this client was added to: its id is the hash of it. */
+  async #fetchGenesis(id: GroupId): Promise<OpenedLog> {
+    const { commits } = await this.#connection.request('log.read', { group: id, from: 0 })
+    const [genesis] = commits
+    if (genesis === undefined) throw new ClavigerError('unknown_group')
+    const { state } = await applyCommit(null, genesis)
+    if (!equalBytes(state.group, id)) throw new ClavigerError('unknown_group', 'the server shows another group')
+    return { state, heads: new Map([[0, state.head.hash]]), verified: null }
   }
 
   #contextOf(group: GroupId): Omit<GroupContext, 'emit'> {
@@ -198,6 +263,22 @@ export class Claviger {
         await this.#connection.whenOpen()
       }
     }
+  }
+}
+
+/** A group that ended for good is opened anew, since its client may have been let in again; one that was stopped stays so. */
+function isFollowed({ ended }: Group): boolean {
+  return ended === null || hasCode(ended, 'group_stopped')
+}
+
+/** Whether nothing is to be joined any more. */
+async function isMember(group: Group): Promise<boolean> {
+  try {
+    await group.ready()
+    return group.role !== null
+  } catch (error) {
+    if (hasCode(error, 'not_a_member', 'unknown_group', 'closed')) return false
+    throw error
   }
 }
 

@@ -110,7 +110,7 @@ export class Committer {
       return sealed.commit
     } catch (error) {
       // Whether the server has it is not known: the journal says so after a restart.
-      if (hasCode(error, 'closed', 'disconnected', 'timeout', 'gave_up')) throw error
+      if (!(error instanceof ClavigerError) || hasCode(error, 'closed', 'disconnected', 'timeout', 'gave_up')) throw error
       await store.savePending(null)
       if (!hasCode(error, 'stale_head', 'stale_epoch')) throw error
       return null

@@ -5,9 +5,12 @@ import type { Connection } from './connection.ts'
 import type { GroupStore } from './group-store.ts'
 import type { Identity } from './identity.ts'
 
+/** What the parts of a group use of a connection. */
+export type Line = Pick<Connection, 'on' | 'request' | 'serverTime' | 'session' | 'whenOpen'>
+
 export interface GroupContext {
   readonly group: GroupId
-  readonly connection: Connection
+  readonly connection: Line
   readonly identity: Identity
   readonly store: GroupStore
   /** Milliseconds since 1970, by this machine. */

@@ -58,6 +58,11 @@ export class GroupLog {
     return this.#state
   }
 
+  /** What another log of the same group can go on from. */
+  get opened(): OpenedLog {
+    return { state: this.#state, heads: this.#heads, verified: this.#unverifiedFrom }
+  }
+
   /** Whether every commit up to the head has been folded by this client or by a snapshot it trusted before. */
   get isVerified(): boolean {
     return this.#unverifiedFrom === null

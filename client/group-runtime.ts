@@ -5,7 +5,7 @@
 import { equalBytes } from '../shared/bytes.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { Roster } from '../shared/group/roster.ts'
-import { findActive, holdsKeys } from '../shared/group/roster.ts'
+import { findActive, findMember, holdsKeys } from '../shared/group/roster.ts'
 import type { GroupId } from '../shared/ids.ts'
 import { PROFILE_OBJECT_ID } from '../shared/ids.ts'
 import type { Event } from '../shared/protocol/messages.ts'
@@ -36,6 +36,9 @@ export interface GroupParts {
   readonly whenOffline: 'wait' | 'refuse'
 }
 
+/** How long a client that could not catch up waits before it tries again unasked, in ms. */
+const RESTART_MS = 5000
+
 /** One group, from opening to close. */
 export class GroupRuntime {
   readonly context: GroupContext
@@ -54,10 +57,11 @@ export class GroupRuntime {
   readonly #stopListening: (() => void)[] = []
   #name: string | null = null
   #ready: Promise<void> = Promise.resolve()
+  #restartTimer: ReturnType<typeof setTimeout> | undefined
   #ended: ClavigerError | null = null
 
   private constructor(parts: GroupParts, kept: KeptState) {
-    this.context = { ...parts.context, emit: (change) => this.#emit(change) }
+    this.context = { ...parts.context, emit: (change) => (change.type === 'ended' ? this.#stop(change.error) : this.#emit(change)) }
     this.server = parts.server
     this.#whenOffline = parts.whenOffline
     this.log = new GroupLog(this.context, parts.opened, (advance) => this.#advanced(advance))
@@ -144,11 +148,21 @@ export class GroupRuntime {
 
   /** Ends following for a reason that everybody who watches is told. */
   end(error: ClavigerError): void {
+    this.#end(error, error)
+  }
+
+  /** The log has been forked or rolled back: those who watch get the evidence, whoever asks later what it led to. */
+  #stop(error: ClavigerError): void {
+    this.#end(new ClavigerError('group_stopped', undefined, { cause: error, data: error.data }), error)
+  }
+
+  #end(reason: ClavigerError, error: ClavigerError): void {
     if (this.#ended !== null) return
-    this.#ended = error
+    this.#ended = reason
     for (const stop of this.#stopListening) stop()
+    clearTimeout(this.#restartTimer)
     this.upkeep.close()
-    this.feed.close(error)
+    this.feed.close(reason)
     this.#emit({ type: 'ended', error })
     for (const queue of this.#queues) queue.end()
   }
@@ -157,15 +171,24 @@ export class GroupRuntime {
 
   /** A session was opened: catch up, subscribe, and tell where we stand. */
   #restart(): void {
-    this.#ready = this.#start()
+    clearTimeout(this.#restartTimer)
+    const ready = this.#start()
+    this.#ready = ready
     // `ready()` throws it to whoever asks; a lost connection is the next session’s business.
-    this.#ready.catch((error: unknown) => {
+    ready.catch((error: unknown) => {
       if (hasCode(error, 'not_a_member', 'unknown_group')) this.end(error)
+      else if (error instanceof ClavigerError && error.retry && this.#ready === ready && this.#ended === null) {
+        this.#restartTimer = setTimeout(() => this.#restart(), RESTART_MS)
+      }
+      // What is left of a join that never came about.
+      if (hasCode(error, 'unknown_group') && findMember(this.roster, this.context.identity.id) === null) this.#background(() => this.context.store.erase())
     })
   }
 
   async #start(): Promise<void> {
     await this.log.sync()
+    // A crash between a retirement and its erasing must not leave the secrets behind.
+    await this.keyring.eraseThrough(this.roster.retiredThrough)
     await this.committer.recoverPending()
     await this.#openCurrent()
     await this.feed.subscribe()
@@ -217,10 +240,16 @@ export class GroupRuntime {
     }
   }
 
-  /** The server says we are out; only a commit that we have folded makes it so. */
+  /** The server no longer sends us anything: it says why when it is asked, or we are let in again. */
   async #evicted(): Promise<void> {
-    await this.log.sync().catch(() => undefined)
-    this.end(new ClavigerError('not_a_member'))
+    try {
+      await this.log.sync()
+    } catch (error) {
+      if (!hasCode(error, 'not_a_member', 'unknown_group')) throw error
+      return this.end(error)
+    }
+    if (findActive(this.roster, this.context.identity.id) === null) this.end(new ClavigerError('not_a_member'))
+    else await this.feed.subscribe()
   }
 
   async #advanced({ before, folds, state }: Advance): Promise<void> {
@@ -250,6 +279,7 @@ export class GroupRuntime {
   }
 
   #emit(change: GroupChange): void {
+    if (change.type === 'object-changed' && equalBytes(change.object, PROFILE_OBJECT_ID)) this.#background(() => this.#readName())
     for (const queue of this.#queues) queue.push(change)
     this.#listeners.emit('change', change)
   }

@@ -6,7 +6,7 @@ import { ClavigerError } from '../shared/errors.ts'
 import type { InviteMode, Role } from '../shared/group/commit.ts'
 import type { JoinRequest } from '../shared/group/join-request.ts'
 import { canWrite, findActive, findMember } from '../shared/group/roster.ts'
-import { safetyNumber } from '../shared/group/safety-number.ts'
+import { safetyNumber, safetyParty } from '../shared/group/safety-number.ts'
 import type { GroupId, Head, IdentityId, InviteId, ObjectId } from '../shared/ids.ts'
 import { PROFILE_OBJECT_ID } from '../shared/ids.ts'
 import type { GroupChange } from './changes.ts'
@@ -150,13 +150,14 @@ export class Group {
     return this.#runtime.upkeep.confirmations()
   }
 
-  /** Sixty digits to compare with another member over a channel you trust. */
-  async safetyNumber(member: IdentityId): Promise<string> {
+  /** Sixty digits to compare, over a channel you trust, with another member or with somebody whose request waits. */
+  async safetyNumber(other: IdentityId | JoinRequest): Promise<string> {
     await this.ready()
     const { roster, context } = this.#runtime
-    const [me, other] = [findMember(roster, context.identity.id), findMember(roster, member)]
-    if (me === null || other === null) throw new ClavigerError('not_a_member')
-    return safetyNumber(this.id, me, other)
+    const me = findMember(roster, context.identity.id)
+    const party = other instanceof Uint8Array ? findMember(roster, other) : safetyParty(other.cards)
+    if (me === null || party === null) throw new ClavigerError('not_a_member')
+    return safetyNumber(this.id, me, party)
   }
 
   // ——— Keeping up ———

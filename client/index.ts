@@ -1,9 +1,10 @@
 /** The client SDK for browsers and other runtimes with a global `WebSocket`. Node’s entry is `claviger/node`. */
 export { Claviger } from './claviger.ts'
-export type { ClavigerOptions } from './claviger.ts'
+export type { ClavigerOptions, JoinOptions } from './claviger.ts'
 export type { GroupChange } from './changes.ts'
 export { Group } from './group.ts'
 export type { Cancellable, GroupEpoch, GroupInvite, GroupMember } from './group.ts'
+export type { WaitingJoiner } from './join.ts'
 export type { InviteRequest } from './membership.ts'
 export { Identity } from './identity.ts'
 export { MemoryStore } from './memory-store.ts'

@@ -4,57 +4,67 @@
  */
 import { equalBytes } from '../shared/bytes.ts'
 import { kemKeyId } from '../shared/crypto/keys.ts'
-import { asSignature } from '../shared/crypto/keys.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
+import { decodeCards } from '../shared/group/card.ts'
 import { unwrapEpochSecret } from '../shared/group/epoch.ts'
 import type { GroupState } from '../shared/group/fold.ts'
 import { applyCommit } from '../shared/group/fold.ts'
 import type { InviteKeys, InviteToken } from '../shared/group/invite.ts'
 import { inviteKeys } from '../shared/group/invite.ts'
-import { inviteSessionMessage } from '../shared/group/invite-proof.ts'
 import { signJoinRequest } from '../shared/group/join-request.ts'
 import type { Roster } from '../shared/group/roster.ts'
-import { currentEpoch, findActive, findInvite, holdsKeys, sameBytes } from '../shared/group/roster.ts'
+import { currentEpoch, findActive, findInvite, holdsKeys, isActive, sameBytes } from '../shared/group/roster.ts'
+import { safetyNumber, safetyParty } from '../shared/group/safety-number.ts'
 import { openSnapshotAt } from '../shared/group/snapshot.ts'
-import type { CommitHash } from '../shared/ids.ts'
+import type { IdentityId } from '../shared/ids.ts'
 import { Committer } from './committer.ts'
+import type { Connection } from './connection.ts'
 import type { GroupContext } from './group-context.ts'
 import type { OpenedLog } from './group-log.ts'
 import { GroupLog } from './group-log.ts'
+import { InvitedLine } from './invited-line.ts'
 import { epochContext, Keyring } from './keyring.ts'
+import { pause, withPatience } from './patience.ts'
 
 /** How often an approve-mode joiner looks whether an admin has approved. */
-const APPROVAL_POLL_MS = 1000
+const APPROVAL_POLL_MS = 500
+
+/** Shown to whoever waits for an admin. */
+export interface WaitingJoiner {
+  /** For each admin, the sixty digits that this admin sees for the request: to be compared over a channel both trust. */
+  readonly safetyNumbers: readonly { readonly admin: IdentityId; readonly number: string }[]
+}
 
 export interface JoinParts {
-  readonly context: GroupContext
+  readonly context: Omit<GroupContext, 'connection'> & { readonly connection: Connection }
   readonly token: InviteToken
+  /** What the store has of the group, if this client was in it before: it does not go behind that. */
+  readonly known: OpenedLog | null
   readonly signal: AbortSignal | undefined
+  /** Called once the request of an approve-mode joiner waits. */
+  readonly onWaiting: ((waiting: WaitingJoiner) => void) | undefined
 }
 
 /** Joins the group of a token; of an approve-mode invite it waits for an admin. @returns the log as joined. */
 export async function joinGroup(parts: JoinParts): Promise<OpenedLog> {
-  const { context, token } = parts
+  const { token, known, signal } = parts
   const keys = await inviteKeys(token.secret, 1)
-  const stop = context.connection.on('open', () => void openInvite(context, keys).catch(() => undefined))
+  const { connection, group, store } = parts.context
+  const context = { ...parts.context, connection: new InvitedLine({ connection, group, keys, signal }) }
   try {
-    await context.connection.whenOpen()
-    await openInvite(context, keys)
-    const state = await trustedState(context, token)
-    assertInvite(state.roster, keys)
-    const joining = new Joining(parts, keys, state)
-    return await joining.run()
-  } finally {
-    stop()
+    const opened = known ?? (await withPatience(context, () => trustedLog(context, token), signal))
+    return await new Joining({ ...parts, context }, keys, opened).run()
+  } catch (error) {
+    // Nothing is left of a group that was not joined, unless it may have been: then the journal says so.
+    if (known === null && (await store.loadPending()) === null) await store.erase()
+    throw error
   }
 }
 
-/** Lets this session read the log and the invite’s wrap. */
-async function openInvite({ connection, group }: GroupContext, keys: InviteKeys): Promise<void> {
-  const { session } = connection
-  if (session === null) throw new ClavigerError('disconnected')
-  const signature = asSignature(await keys.signer.sign(inviteSessionMessage(session, group, keys.id)))
-  await connection.request('invite.open', { group, invite: keys.id, signature }, { session: session.number })
+/** The log from the commit that the token names. */
+async function trustedLog(context: GroupContext, token: InviteToken): Promise<OpenedLog> {
+  const state = await trustedState(context, token)
+  return { state, heads: new Map([[state.head.seq, state.head.hash]]), verified: null }
 }
 
 /** The group at the commit that the token names: by its roster’s hash, or folded from the genesis. */
@@ -79,39 +89,43 @@ async function foldFromGenesis({ connection, group }: Pick<GroupContext, 'connec
 }
 
 /** The roster must hold this invite with exactly the keys that the token gives. */
-function assertInvite(roster: Roster, keys: InviteKeys): void {
+function assertInvite(roster: Roster, keys: InviteKeys): Roster['invites'][number] {
   const invite = findInvite(roster, keys.id)
-  const fits = invite !== null && equalBytes(invite.signingKey, keys.signer.publicKey) && equalBytes(invite.kemKey, keys.kem.publicKey)
-  if (!fits) throw new ClavigerError('invite_invalid')
+  if (invite === null || !equalBytes(invite.signingKey, keys.signer.publicKey) || !equalBytes(invite.kemKey, keys.kem.publicKey)) {
+    throw new ClavigerError('invite_invalid')
+  }
+  return invite
 }
+
+type JoiningParts = Pick<JoinParts, 'token' | 'signal' | 'onWaiting'> & { readonly context: GroupContext }
 
 /** One attempt to join, from a trusted state to membership. */
 class Joining {
-  readonly #parts: JoinParts
+  readonly #parts: JoiningParts
   readonly #keys: InviteKeys
-  readonly #heads: Map<number, CommitHash>
   readonly #log: GroupLog
   readonly #keyring: Keyring
   readonly #committer: Committer
 
-  constructor(parts: JoinParts, keys: InviteKeys, state: GroupState) {
+  constructor(parts: JoiningParts, keys: InviteKeys, opened: OpenedLog) {
     this.#parts = parts
     this.#keys = keys
-    this.#heads = new Map([[state.head.seq, state.head.hash]])
-    this.#log = new GroupLog(parts.context, { state, heads: this.#heads, verified: null }, () => Promise.resolve())
+    this.#log = new GroupLog(parts.context, opened, () => Promise.resolve())
     this.#keyring = new Keyring(parts.context, () => this.#log.state.roster, new Map())
     this.#committer = new Committer(parts.context, this.#log, this.#keyring)
   }
 
   async run(): Promise<OpenedLog> {
-    const { context } = this.#parts
-    await this.#log.sync()
-    const invite = findInvite(this.#log.state.roster, this.#keys.id)
-    if (findActive(this.#log.state.roster, context.identity.id) === null) {
-      if (invite?.mode === 'approve') await this.#waitForApproval()
-      else await this.#join()
+    const { context, token, signal } = this.#parts
+    await withPatience(context, () => this.#log.sync(), signal)
+    await withPatience(context, () => this.#log.assertContains(token.at), signal)
+    const { roster } = this.#log.state
+    const invite = assertInvite(roster, this.#keys)
+    if (findActive(roster, context.identity.id) === null) {
+      if (invite.mode === 'approve') await this.#waitForApproval()
+      else await withPatience(context, () => this.#join(), signal)
     }
-    return { state: this.#log.state, heads: this.#heads, verified: null }
+    return this.#log.opened
   }
 
   async #join(): Promise<void> {
@@ -154,26 +168,32 @@ class Joining {
   }
 
   async #waitForApproval(): Promise<void> {
-    const { context, signal } = this.#parts
+    const { context, signal, onWaiting } = this.#parts
     const { group, identity, connection } = context
     const statement = { group, invite: this.#keys.id, cards: [...identity.cards], at: this.#log.state.head }
     const request = await signJoinRequest(statement, { invite: this.#keys.signer, joiner: identity.signer })
-    await connection.request('join.request', { group, request })
+    await withPatience(context, () => connection.request('join.request', { group, request }), signal)
+    onWaiting?.({ safetyNumbers: this.#safetyNumbers() })
     while (findActive(this.#log.state.roster, identity.id) === null) {
       this.#assertLive(this.#log.state.roster)
       await pause(APPROVAL_POLL_MS, signal)
-      await this.#log.sync()
+      await withPatience(context, () => this.#log.sync(), signal)
     }
+    this.#assertOwnCard()
   }
-}
 
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  signal?.throwIfAborted()
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms)
-    signal?.addEventListener('abort', () => {
-      clearTimeout(timer)
-      reject(signal.reason)
-    }, { once: true })
-  })
+  #safetyNumbers(): WaitingJoiner['safetyNumbers'] {
+    const { group, identity } = this.#parts.context
+    const me = safetyParty(decodeCards(identity.cards))
+    const admins = this.#log.state.roster.members.filter((member) => isActive(member) && member.role === 'admin')
+    return admins.map((admin) => ({ admin: admin.id, number: safetyNumber(group, me, admin) }))
+  }
+
+  /** An admin may have been shown another card of this identity: keys that are not ours must not stand for us. */
+  #assertOwnCard(): void {
+    const { identity } = this.#parts.context
+    const me = findActive(this.#log.state.roster, identity.id)
+    const isOwn = me !== null && equalBytes(me.signingKey, identity.signer.publicKey) && equalBytes(me.kemKey, identity.kem.publicKey)
+    if (!isOwn) throw new ClavigerError('invalid_key', 'the card that was approved is not this client’s')
+  }
 }

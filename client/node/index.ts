@@ -36,6 +36,7 @@ export type {
   IdentityId,
   InviteId,
   InviteRequest,
+  JoinOptions,
   ObjectId,
   PutManyItem,
   PutOptions,
@@ -46,4 +47,5 @@ export type {
   Role,
   Store,
   StoreBatch,
+  WaitingJoiner,
 } from '../index.ts'

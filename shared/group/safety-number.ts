@@ -7,6 +7,7 @@ import { hkdfExpand } from '../crypto/kdf.ts'
 import { labelled } from '../crypto/labels.ts'
 import { hashLabelled } from '../crypto/public-crypto.ts'
 import type { GroupId } from '../ids.ts'
+import type { VerifiedCards } from './card.ts'
 import type { Member } from './roster.ts'
 
 const GROUPS = 12
@@ -14,6 +15,11 @@ const BYTES_PER_GROUP = 5
 
 /** What of a member stands in a safety number. */
 export type SafetyParty = Pick<Member, 'id' | 'signingKey' | 'kemKey' | 'cardRevision'>
+
+/** Somebody who is no member yet, by their cards. */
+export function safetyParty({ identity, newest }: Pick<VerifiedCards, 'identity' | 'newest'>): SafetyParty {
+  return { id: identity, signingKey: newest.signingKey, kemKey: newest.kemKey, cardRevision: newest.revision }
+}
 
 /** Twelve groups of five digits over the group, both identities and their current keys; the same for both sides. */
 export function safetyNumber(group: GroupId, one: SafetyParty, other: SafetyParty): string {
