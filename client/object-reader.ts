@@ -4,6 +4,7 @@
 import { concat, equalBytes, toHex } from '../shared/bytes.ts'
 import type { Dek } from '../shared/crypto/keys.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
+import { canWrite, findActive } from '../shared/group/roster.ts'
 import type { IdentityId, ObjectId, PageId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
 import { BATCH_ITEMS_MAX } from '../shared/limits.ts'
@@ -235,9 +236,14 @@ export class ObjectReader {
 
   async #reseal({ header }: SignedHeader, dek: Dek): Promise<void> {
     const { context, keyring, log } = this.#parts
-    const { head, roster } = log.state
+    const { state } = log
+    const { head, roster } = state
     const { object, generation } = header
-    const seal = sealDek(await keyring.sealKeysOf(roster.epoch), header, dek)
+    const keys = await keyring.sealKeysOf(roster.epoch)
+    const me = findActive(roster, context.identity.id)
+    // Nothing is sealed under an epoch that is to end, or has ended meanwhile.
+    if (me === null || !canWrite(me.role) || roster.rekeyOwed || log.state !== state) return
+    const seal = sealDek(keys, header, dek)
     try {
       await context.connection.request('dek.reseal', { group: context.group, seq: head.seq, epoch: roster.epoch, object, generation, seal })
     } catch (error) {

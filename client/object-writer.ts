@@ -10,6 +10,7 @@ import type { Dek } from '../shared/crypto/keys.ts'
 import { randomBytes } from '../shared/crypto/public-crypto.ts'
 import { ClavigerError, hasCode, isErrorCode } from '../shared/errors.ts'
 import type { GroupState } from '../shared/group/fold.ts'
+import { canWrite, findActive } from '../shared/group/roster.ts'
 import type { BodyId, ObjectId } from '../shared/ids.ts'
 import { asObjectId, idKey, OBJECT_ID_BYTES, PROFILE_OBJECT_ID } from '../shared/ids.ts'
 import { COMMIT_ATTEMPTS_MAX, INLINE_BODY_BYTES_MAX } from '../shared/limits.ts'
@@ -181,14 +182,24 @@ export class ObjectWriter {
     if (log.state.roster.rekeyOwed) await this.#parts.settle()
     const state = log.state
     const { epoch } = state.roster
+    this.#assertMaySeal(state)
     const keys = await keyring.sealKeysOf(epoch)
     const signed = await this.#sign(drafts, state)
+    // Whoever was removed meanwhile holds this epoch: nothing is sealed under it any more, not even to be refused.
+    if (log.state !== state) throw new ClavigerError('stale_head')
     const items = drafts.map((draft, position) => putItem(draft, keys, signed[position]))
     const options = signal === undefined ? {} : { signal }
     const mark = this.#parts.index.mark(drafts.map(({ object }) => object))
     const { results } = await context.connection.request('object.put', { group: context.group, seq: state.head.seq, epoch, items }, options)
     if (results.length !== drafts.length) throw new ClavigerError('malformed', 'the answer has another number of results than items were sent')
     await this.#conclude(drafts, { signed, results, outcomes, mark })
+  }
+
+  /** While an epoch is owed nothing is sealed under the one before. */
+  #assertMaySeal({ roster }: GroupState): void {
+    const me = findActive(roster, this.#parts.context.identity.id)
+    if (me === null || !canWrite(me.role)) throw new ClavigerError('not_authorised')
+    if (roster.rekeyOwed) throw new ClavigerError('rekey_owed')
   }
 
   async #sign(drafts: readonly Draft[], state: GroupState): Promise<SignedHeader[]> {

@@ -3,7 +3,8 @@
  */
 import { ClavigerError } from '../shared/errors.ts'
 import type { ObjectId } from '../shared/ids.ts'
-import { BATCH_BYTES_MAX, BATCH_ITEMS_MAX } from '../shared/limits.ts'
+import { utf8ToBytes } from '@noble/hashes/utils.js'
+import { BATCH_BYTES_MAX, BATCH_ITEMS_MAX, INLINE_BODY_BYTES_MAX, METADATA_BYTES_MAX } from '../shared/limits.ts'
 import type { ObjectReaderParts, ReadObject } from './object-reader.ts'
 import { ObjectReader } from './object-reader.ts'
 import type { BodySource, Draft, ObjectWriterParts, PutOptions, PutReceipt, WriteOutcome } from './object-writer.ts'
@@ -97,12 +98,20 @@ function receiptsOf(outcomes: readonly WriteOutcome[]): PutReceipt[] {
   throw new ClavigerError(code, message, { cause, data: { ...data, accepted, refused: refused.map(({ object, error }) => ({ id: object, code: error.code })) } })
 }
 
+/** About what an item adds to its request; what is too long to be stored with its header is uploaded beforehand. */
+function requestBytes({ body, name = '', type = '', custom }: PutManyItem): number {
+  const bodyBytes = typeof body === 'string' ? utf8ToBytes(body).length : body.length
+  // Three bytes a character are the most UTF-8 takes; padding at most doubles what is sealed.
+  const metadataBytes = 2 * (3 * (name.length + type.length) + (custom?.length ?? 0))
+  return ENVELOPE_BYTES_ESTIMATE + Math.min(metadataBytes, METADATA_BYTES_MAX) + (bodyBytes > INLINE_BODY_BYTES_MAX ? 0 : bodyBytes)
+}
+
 /** Items in batches that the server takes in one transaction; an object twice is the caller’s mistake wherever it stands. */
 function* batchesOf(items: readonly PutManyItem[]): Generator<PutManyItem[]> {
   let batch: PutManyItem[] = []
   let bytes = 0
   for (const item of items) {
-    const size = item.body.length + ENVELOPE_BYTES_ESTIMATE
+    const size = requestBytes(item)
     if (batch.length === BATCH_ITEMS_MAX || (batch.length > 0 && bytes + size > BATCH_BYTES_MAX)) {
       yield batch
       ;[batch, bytes] = [[], 0]
