@@ -44,15 +44,13 @@ export class Audit {
     this.#append({ group, kind: 'former-member-refused', principal: peer.identity, detail: { method, code: error.code } })
   }
 
-  /** Commits by which somebody comes in, goes out, or changes rank. */
-  committed(peer: Peer, { after, commit }: Acceptance): void {
-    const types = commit.payload.ops.map(({ type }) => type)
-    this.#append({
-      group: after.group,
-      kind: 'commit',
-      principal: peer.identity,
-      detail: { seq: after.head.seq, epoch: after.roster.epoch, ops: [...new Set(types)] },
-    })
+  /** Somebody has come in through an invite. */
+  inviteUsed(peer: Peer, { before, after }: Acceptance): void {
+    for (const member of after.roster.members.slice(before?.roster.members.length ?? 0)) {
+      if (member.via === null) continue
+      const detail = { invite: idKey(member.via), member: idKey(member.id), seq: after.head.seq }
+      this.#append({ group: after.group, kind: 'invite-used', principal: peer.identity, detail })
+    }
   }
 
   unopenable(group: GroupId, peer: Peer, deks: readonly Pair[]): void {

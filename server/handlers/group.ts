@@ -30,7 +30,7 @@ async function counted(
     const accepted = await judge()
     const { group, head } = accepted.after
     relay.advanced(group, { change: accepted.change, seq: head.seq })
-    audit.committed(peer, accepted)
+    audit.inviteUsed(peer, accepted)
     await dropAnsweredRequests(database, accepted).catch((error: unknown) => log.error({}, 'join requests were not dropped', error))
     metrics.commits.inc({ result: 'accepted' })
     return accepted

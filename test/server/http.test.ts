@@ -102,6 +102,16 @@ describe('the upgrade', () => {
     expect((await upgradeStatus(server.url)).status).toBe(429)
   })
 
+  it('counts for whom a trusted proxy connects, by the entry that the proxy itself has added', async () => {
+    const server = await stage.addServer({ trustProxy: true, limits: { connectionsBurst: 1, connectionsPerSecond: 0.001 } })
+    const from = async (forwarded: string): Promise<number> =>
+      (await upgradeStatus(server.url, { headers: { 'x-forwarded-for': forwarded } })).status
+    expect([await from('192.0.2.1'), await from('192.0.2.2'), await from('192.0.2.3, 192.0.2.1')]).toEqual([101, 101, 429])
+    const plain = await stage.addServer({ limits: { connectionsBurst: 1, connectionsPerSecond: 0.001 } })
+    expect((await upgradeStatus(plain.url, { headers: { 'x-forwarded-for': '192.0.2.1' } })).status).toBe(101)
+    expect((await upgradeStatus(plain.url, { headers: { 'x-forwarded-for': '192.0.2.2' } })).status).toBe(429)
+  })
+
   it('refuses more sessions than the process takes', async () => {
     const server = await stage.addServer({ limits: { sessions: 1 } })
     const first = new WebSocket(server.url, 'claviger.v1')

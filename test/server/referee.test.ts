@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { toHex } from '../../shared/bytes.ts'
+import { hashLabelled } from '../../shared/crypto/public-crypto.ts'
 import { kemKeyId } from '../../shared/crypto/keys.ts'
 import type { ClavigerError } from '../../shared/errors.ts'
 import { decodeCommit } from '../../shared/group/commit.ts'
@@ -77,6 +78,18 @@ describe('creating a group', () => {
     expect((await alice.refusal('group.create', { ...params, enc: new Uint8Array(31) })).code).toBe('malformed')
     const old = await genesis(cast.alice, Date.now() - CLOCK_SKEW_MS_MAX - 60_000)
     expect((await alice.refusal('group.create', old.params)).code).toBe('clock_skew')
+  })
+})
+
+describe('quotas', () => {
+  it('an identity creates as many groups as it may, and is told so', async () => {
+    const strict = await stage.addServer({ limits: { groupsPerIdentity: 1 } })
+    const { erin } = await people('erin')
+    const client = await RawClient.open(strict.url, erin)
+    const first = await genesis(erin)
+    await client.request('group.create', first.params)
+    expect((await client.refusal('group.create', (await genesis(erin)).params)).code).toBe('limit_exceeded')
+    client.close()
   })
 })
 
@@ -291,6 +304,10 @@ describe('invites', () => {
     )
     expect((await bob.refusal('join.request', { group: group.id, request: forCarol })).code).toBe('not_authorised')
     expect(findInvite(group.state.roster, invite.id)?.uses).toBe(0)
+    const approve = { ...ops.approve(cast.bob, invite), request: hashLabelled('join-request', request) }
+    await group.commit(alice, { author: cast.alice, ops: [approve] })
+    expect((await alice.request('join.requests', { group: group.id })).requests).toEqual([])
+    expect(findInvite(group.state.roster, invite.id)?.state).toBe('spent')
   })
 })
 
