@@ -3,9 +3,11 @@
  * links, signs its head, and (an admin’s) rewraps, retires and compacts. All of it after a random while: one goes first, the
  * others see it done.
  */
+import { equalBytes } from '../shared/bytes.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { Op } from '../shared/group/commit.ts'
 import { isGoodWrap, sealLink, wrapAlone } from '../shared/group/epoch.ts'
+import { linkHash } from '../shared/group/link-hash.ts'
 import type { Recipient, Roster } from '../shared/group/roster.ts'
 import { canWrite, currentEpoch, findActive, holdsKeys, recipients } from '../shared/group/roster.ts'
 import { decodeSignedHead, signHead, verifySignedHead } from '../shared/group/signed-head.ts'
@@ -223,14 +225,17 @@ export class Upkeep {
     await context.connection.request('wrap.offer', { group: context.group, epoch, recipient: recipient.kemKeyId, wrap })
   }
 
-  /** Supplies the links to epochs that the current one skipped, if this client can open them (stranded epochs). */
+  /** Supplies the links to epochs that the current one skipped, or links to in vain, if this client can open them (stranded epochs). */
   async #offerLinks(epoch: number): Promise<void> {
     const { context, log, keyring } = this.#parts
     const { roster } = log.state
-    const linked = new Set(roster.epochs.map(({ link }) => link?.to))
+    const current = currentEpoch(roster).link
+    const linked = new Set(roster.epochs.flatMap(({ link }) => (link === null || link === current ? [] : [link.to])))
     const stranded = roster.epochs.filter((entry) => entry.epoch < epoch && !linked.has(entry.epoch) && keyring.holds(entry.epoch))
     for (const { epoch: to } of stranded) {
       const link = sealLink(await keyring.secretOf(epoch), await keyring.secretOf(to), { group: context.group, epoch, to })
+      // Every holder of both makes the same link: one of another hash opens to nothing.
+      if (current?.to === to && equalBytes(current.hash, linkHash(link))) continue
       await context.connection.request('link.offer', { group: context.group, epoch, to, link })
     }
   }
