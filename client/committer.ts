@@ -24,7 +24,7 @@ import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
 import type { Keyring } from './keyring.ts'
 import { epochContext } from './keyring.ts'
-import { pause } from './patience.ts'
+import { pause, withPatience } from './patience.ts'
 import { Serial } from './serial.ts'
 
 /** What to do at a given state. */
@@ -76,7 +76,7 @@ export class Committer {
         if (done !== null) return done
         // Many who start over at once would go on meeting; a random while thins them out.
         await pause(contentionMs(attempt) * this.#context.random())
-        await this.#log.sync()
+        await withPatience(this.#context, () => this.#log.sync())
       }
       throw new ClavigerError('gave_up')
     })
@@ -124,7 +124,7 @@ export class Committer {
         await submit()
         return
       } catch (error) {
-        if (hasCode(error, 'stale_head') && (await this.#isInLog(commit))) return
+        if (hasCode(error, 'stale_head') && (await withPatience(this.#context, () => this.#isInLog(commit)))) return
         if (!hasCode(error, 'disconnected', 'timeout', 'server_unavailable', 'server_draining')) throw error
         await this.#context.connection.whenOpen()
       }
