@@ -50,9 +50,16 @@ function poolConfig(options: DatabaseOptions): pg.PoolConfig {
     connectionTimeoutMillis: CONNECT_MS_MAX,
     application_name: 'claviger',
     types: valueParsers,
+    onConnect: async (client) => void (await client.query(PLANNER)),
     ...(options.statementMsMax === undefined ? {} : { statement_timeout: options.statementMsMax }),
   }
 }
+
+/**
+ * Every hot query walks keys that start with a group. The planner knows only the average group, and for a large one would
+ * sort or scan all of it (measured: a range of loose DEKs 1.4 s instead of 0.45 s per 100 000).
+ */
+const PLANNER = 'set enable_bitmapscan = off; set enable_seqscan = off; set jit = off'
 
 /** Without a listener an idle connection that breaks ends the process; the pool has dropped it already. */
 function ignoreIdleError(): void {

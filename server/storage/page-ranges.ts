@@ -99,7 +99,8 @@ const READ_LOOSE = statement<LooseRow>(
      select object_id, generation, epoch, seal from loose_deks where group_id = $1 and object_id >= $2 and object_id < ${END}
      order by group_id, object_id, generation limit $4 + 1)
    select l.object_id, l.generation, l.epoch, l.seal, o.header_hash from l
-   left join objects o on o.group_id = $1 and o.object_id = l.object_id and o.generation = l.generation and o.live
+   left join lateral (
+     select header_hash from objects where group_id = $1 and object_id = l.object_id and generation = l.generation and live limit 1) o on true
    order by l.object_id, l.generation`,
 )
 

@@ -32,7 +32,10 @@ interface Found {
   readonly found: boolean
 }
 
-const DEAD = `exists (select from objects o where o.group_id = $1 and o.object_id = x.object_id and (o.generation > x.generation or not o.live))`
+/** Scalar subqueries by primary key: whatever the statistics say, only the rows that are asked for are read. */
+const DEAD = `coalesce((select o.generation > x.generation or not o.live from objects o where o.group_id = $1 and o.object_id = x.object_id), false)`
+const HAS_OTHER_HEADER = `coalesce((select o.live and o.generation = x.generation and o.header_hash <> substring($2::bytea from x.at + 21 for 32)
+  from objects o where o.group_id = $1 and o.object_id = x.object_id), false)`
 
 const ANY_ALIVE = statement<Found>('set_rule_alive', `select exists (select from (${unpackPairs('$2', ENTRY_BYTES)}) x where not ${DEAD}) as found`)
 const ANY_PAIR_ALIVE = statement<Found>('set_rule_pair_alive', `select exists (select from (${unpackPairs('$2', PAIR_BYTES)}) x where not ${DEAD}) as found`)
@@ -44,8 +47,7 @@ const ANY_NEEDED = statement<Found>(
 )
 const ANY_OTHER_HEADER = statement<Found>(
   'set_rule_other_header',
-  `select exists (select from (${unpackPairs('$2', ENTRY_BYTES)}) x join objects o on o.group_id = $1 and o.object_id = x.object_id
-     where o.live and o.generation = x.generation and o.header_hash <> substring($2::bytea from x.at + 21 for 32)) as found`,
+  `select exists (select from (${unpackPairs('$2', ENTRY_BYTES)}) x where ${HAS_OTHER_HEADER}) as found`,
 )
 
 /** @throws ClavigerError `set_rule`; `page_conflict` if what changed meanwhile explains it. */
