@@ -274,7 +274,7 @@ function isFollowed({ ended }: Group): boolean {
 /** Whether nothing is to be joined any more. */
 async function isMember(group: Group): Promise<boolean> {
   try {
-    await group.ready()
+    await group.sync()
     return group.role !== null
   } catch (error) {
     if (hasCode(error, 'not_a_member', 'unknown_group', 'closed')) return false

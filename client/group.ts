@@ -233,9 +233,12 @@ export class Group {
     return this.#membership.remove(who, options)
   }
 
-  /** Changes a role; taking key access away, or closing invites with it, opens a new epoch. */
-  setRole(member: IdentityId, role: Role): Promise<void> {
-    return this.#membership.setRole(member, role)
+  /**
+   * Changes a role; taking something away opens a new epoch and closes the invites of whoever loses it, taking the keys
+   * away also closes the other open ones, as a removal does.
+   */
+  setRole(member: IdentityId, role: Role, options: RemoveOptions = {}): Promise<void> {
+    return this.#membership.setRole(member, role, options)
   }
 
   /** Leaves the group; the others open a new epoch. */

@@ -10,7 +10,7 @@ import { encodeToken, generateInviteSecret, inviteKeys, planInvite } from '../sh
 import type { JoinRequest } from '../shared/group/join-request.ts'
 import { verifyJoinRequest } from '../shared/group/join-request.ts'
 import type { Roster } from '../shared/group/roster.ts'
-import { findActive, findMember } from '../shared/group/roster.ts'
+import { findActive, findMember, holdsKeys } from '../shared/group/roster.ts'
 import type { IdentityId, InviteId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
 import type { Intent } from './committer.ts'
@@ -115,13 +115,15 @@ export class Membership {
   }
 
   /** Changes a role; taking key access away, or closing invites with it, opens a new epoch. */
-  async setRole(member: IdentityId, role: Role): Promise<void> {
+  async setRole(member: IdentityId, role: Role, options: RemoveOptions = {}): Promise<void> {
     await this.#runtime.ready()
     await this.#runtime.committer.commit(({ roster }) => {
       const current = findActive(roster, member)?.role
       if (current === undefined) throw new ClavigerError('not_a_member')
       if (current === role) return null
-      return this.#withRekey(roster, [{ type: 'set-role', member, role }], isLower(role, current))
+      // Whoever loses the keys may have seen tokens that would go on giving them.
+      const doors = holdsKeys(current) && !holdsKeys(role) ? closedDoors(roster, [member], options.keepInvites ?? []) : []
+      return this.#withRekey(roster, [{ type: 'set-role', member, role }, ...doors], isLower(role, current))
     })
   }
 
@@ -177,7 +179,7 @@ export class Membership {
   }
 }
 
-/** The open invites that the removed may know of and that the fold does not close by itself. */
+/** The open invites that those who lose the keys may know of and that the fold does not close by itself. */
 function closedDoors(roster: Roster, members: readonly IdentityId[], keep: readonly InviteId[]): Op[] {
   const kept = new Set(keep.map(idKey))
   const doors = new Set(members.flatMap((member) => findMember(roster, member)?.via ?? []).map(idKey))

@@ -20,8 +20,8 @@ export interface RemovalReceipt {
   readonly finished: Promise<RewrapOutcome>
 }
 
-/** How to remove. */
+/** How to remove, or to take the keys away. */
 export interface RemoveOptions {
-  /** Open invites that stay open: by default a removal closes them all, as the removed may have seen their tokens. */
+  /** Open invites that stay open: by default all are closed, as whoever goes may have seen their tokens. */
   readonly keepInvites?: readonly InviteId[]
 }
