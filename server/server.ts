@@ -32,6 +32,7 @@ import { createMetrics } from './metrics.ts'
 import { OutboundBudget } from './outbound-budget.ts'
 import { Referee } from './referee.ts'
 import { Relay } from './relay/relay.ts'
+import { RetiredSpace } from './retired-space.ts'
 import type { ServerLimits } from './server-limits.ts'
 import { DEFAULT_LIMITS } from './server-limits.ts'
 import type { Services } from './services.ts'
@@ -189,6 +190,7 @@ class Server implements RunningServer {
       bodies: new PostgresBodies(database),
       uploads: new BodyUploads(),
       audit: new Audit(database, log, clock),
+      retired: new RetiredSpace(database),
     }
   }
 

@@ -11,6 +11,7 @@ import type { Metrics } from './metrics.ts'
 import type { Referee } from './referee.ts'
 import type { Relay } from './relay/relay.ts'
 import type { BodyStore } from './storage/body-store.ts'
+import type { RetiredSpace } from './retired-space.ts'
 import type { WriteCombiner } from './storage/combiner.ts'
 import type { Database } from './storage/database.ts'
 
@@ -29,4 +30,5 @@ export interface Services {
   readonly bodies: BodyStore
   readonly uploads: BodyUploads
   readonly audit: Audit
+  readonly retired: RetiredSpace
 }

@@ -2,6 +2,7 @@
 import { hasCode } from '../shared/errors.ts'
 import type { Log } from './log.ts'
 import type { Relay } from './relay/relay.ts'
+import type { RetiredSpace } from './retired-space.ts'
 import type { Sessions } from './sessions.ts'
 import { expireAudit } from './storage/audit.ts'
 import type { BodyStore } from './storage/body-store.ts'
@@ -15,6 +16,7 @@ export interface UpkeepParts {
   readonly relay: Relay
   readonly sessions: Sessions
   readonly bodies: BodyStore
+  readonly retired: RetiredSpace
   readonly buckets: readonly AddressBuckets[]
   readonly log: Log
 }
@@ -54,8 +56,9 @@ async function sweepOnce({ relay, sessions, database, buckets }: UpkeepParts): P
   }
 }
 
-async function collectOnce({ bodies, database }: UpkeepParts): Promise<void> {
+async function collectOnce({ bodies, database, retired }: UpkeepParts): Promise<void> {
   for (let step = 0; step < COLLECT_STEPS_MAX; step += 1) if (!(await bodies.collect())) break
+  await retired.reclaim()
   await expireSuperseded(database)
   await expireAudit(database, AUDIT_MS)
 }

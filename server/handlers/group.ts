@@ -23,7 +23,7 @@ export const groupHandlers: Handlers<GroupMethod> = {
 
 /** Tells everybody about an accepted commit, and the metrics about every one. */
 async function counted(
-  { services: { database, metrics, relay, audit, log }, peer }: Call,
+  { services: { database, metrics, relay, audit, log, retired }, peer }: Call,
   judge: () => Promise<Acceptance>,
 ): Promise<Acceptance> {
   try {
@@ -31,6 +31,7 @@ async function counted(
     const { group, head } = accepted.after
     relay.advanced(group, { change: accepted.change, seq: head.seq })
     audit.inviteUsed(peer, accepted)
+    if (accepted.commit.payload.ops.some(({ type }) => type === 'retire-epoch')) retired.note()
     await dropAnsweredRequests(database, accepted).catch((error: unknown) => log.error({}, 'join requests were not dropped', error))
     metrics.commits.inc({ result: 'accepted' })
     return accepted
