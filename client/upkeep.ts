@@ -62,7 +62,8 @@ export class Upkeep {
 
   /** The latest signed head of each other member that lies in this client’s history. */
   confirmations(): readonly Confirmation[] {
-    return [...this.#confirmations.values()]
+    const { roster } = this.#parts.log.state
+    return [...this.#confirmations.values()].filter(({ member }) => findActive(roster, member) !== null)
   }
 
   /** A session was opened and the log is in sync. */
