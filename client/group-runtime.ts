@@ -13,6 +13,7 @@ import { ChangeQueue } from './change-queue.ts'
 import type { GroupChange } from './changes.ts'
 import { changesOf } from './changes.ts'
 import { Committer } from './committer.ts'
+import { DekOpener } from './dek-opener.ts'
 import { Feed } from './feed.ts'
 import type { GroupContext } from './group-context.ts'
 import type { Advance, OpenedLog } from './group-log.ts'
@@ -51,6 +52,7 @@ export class GroupRuntime {
   readonly feed: Feed
   readonly rewrap: RewrapJob
   readonly upkeep: Upkeep
+  readonly #deks: DekOpener
   readonly #whenOffline: GroupParts['whenOffline']
   readonly #queues = new Set<ChangeQueue>()
   readonly #listeners = new Listeners<{ readonly change: GroupChange }>()
@@ -69,9 +71,11 @@ export class GroupRuntime {
     this.index = new ObjectIndex(this.context, this.log, kept)
     this.committer = new Committer(this.context, this.log, this.keyring)
     const shared = { context: this.context, log: this.log, keyring: this.keyring, index: this.index, committer: this.committer }
-    this.objects = new Objects({ ...shared, settle: () => this.upkeep.settle() })
+    this.#deks = new DekOpener(shared)
+    const settle = (): Promise<void> => this.upkeep.settle()
+    this.objects = new Objects({ ...shared, deks: this.#deks, settle })
     this.feed = new Feed(shared, kept.cursor)
-    this.rewrap = new RewrapJob(shared)
+    this.rewrap = new RewrapJob({ ...shared, deks: this.#deks, settle })
     this.upkeep = new Upkeep({ ...shared, rewrap: this.rewrap, isAutomatic: parts.isAutomatic })
   }
 
@@ -255,7 +259,7 @@ export class GroupRuntime {
   async #advanced({ before, folds, state }: Advance): Promise<void> {
     const { roster } = state
     if (roster.retiredThrough > before.roster.retiredThrough) {
-      this.objects.dropThrough(roster.retiredThrough)
+      this.#deks.dropThrough(roster.retiredThrough)
       await this.keyring.eraseThrough(roster.retiredThrough)
     }
     let previous = before

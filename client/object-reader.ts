@@ -1,29 +1,25 @@
 /**
- * Reading objects: every header judged before anything is opened, DEKs from wherever they are sealed, bodies chunk by chunk.
+ * Reading objects: every header judged before anything is opened, bodies chunk by chunk.
  */
 import { concat, equalBytes, toHex } from '../shared/bytes.ts'
 import type { Dek } from '../shared/crypto/keys.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
-import { canWrite, findActive } from '../shared/group/roster.ts'
 import type { IdentityId, ObjectId, PageId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
 import { BATCH_ITEMS_MAX } from '../shared/limits.ts'
 import { assertRange, openBodyRange, openInlineBody } from '../shared/objects/body.ts'
-import { checkDek, openDek, sealDek } from '../shared/objects/dek.ts'
 import type { SignedHeader } from '../shared/objects/header.ts'
 import { isTombstone } from '../shared/objects/header.ts'
-import { needsVouching } from '../shared/objects/header-rules.ts'
 import type { ObjectMetadata } from '../shared/objects/metadata.ts'
 import { openMetadata } from '../shared/objects/metadata.ts'
-import { dekForHeader, openPage } from '../shared/objects/page-seal.ts'
-import type { DekSource, StoredObject } from '../shared/protocol/messages.ts'
+import type { StoredObject } from '../shared/protocol/messages.ts'
 import { readBody, readHashes } from './body-transfer.ts'
+import type { DekOpener } from './dek-opener.ts'
+import { isBadSeal } from './dek-opener.ts'
 import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
-import type { Keyring } from './keyring.ts'
 import type { HeaderVerdict, IndexMark, KnownObject, ObjectIndex } from './object-index.ts'
 import type { CachedPage } from './pages.ts'
-import { OpenPages } from './pages.ts'
 import { withPatience } from './patience.ts'
 
 /** An object as read: its body is opened when asked for. */
@@ -42,8 +38,8 @@ export interface ReadObject {
 export interface ObjectReaderParts {
   readonly context: GroupContext
   readonly log: GroupLog
-  readonly keyring: Keyring
   readonly index: ObjectIndex
+  readonly deks: DekOpener
 }
 
 /** Times an object is asked for again because it changed, or its epoch was retired, while its answer was on its way. */
@@ -67,15 +63,9 @@ interface Found {
 /** One group’s objects, as they are read. */
 export class ObjectReader {
   readonly #parts: ObjectReaderParts
-  readonly #pages = new OpenPages()
 
   constructor(parts: ObjectReaderParts) {
     this.#parts = parts
-  }
-
-  /** Forgets what was opened under retired epochs. */
-  dropThrough(epoch: number): void {
-    this.#pages.dropThrough(epoch)
   }
 
   /**
@@ -112,10 +102,10 @@ export class ObjectReader {
 
   /** Reads what an answer has, without what was overtaken while it was on its way. */
   async #fetch(ids: readonly ObjectId[], fetch: number): Promise<ReadObject[]> {
-    const { context, log, index } = this.#parts
+    const { context, log, index, deks } = this.#parts
     log.assertRunning()
     const mark = index.mark(ids)
-    const pages = new Map(this.#pages.all().map((page) => [idKey(page.pageId), page]))
+    const pages = new Map(deks.openPages().map((page) => [idKey(page.pageId), page]))
     // An answer may name a page that has been dropped since: asked again, no page is named.
     const openPages: PageId[] = fetch === 0 ? [...pages.values()].map(({ pageId }) => pageId) : []
     const params = { group: context.group, objects: [...ids], openPages }
@@ -164,88 +154,25 @@ export class ObjectReader {
     return { id, version, author, length: bodyLength, metadata, read: (start, end) => this.#readBody({ ...found, dek }, start, end) }
   }
 
-  // ——— DEKs ———
-
   /** The DEK of a verified header from wherever it is sealed, or from a superseded seal if that one is bad. */
   async #dekOf({ signed, stored }: Found, pages: Map<string, CachedPage>): Promise<Dek> {
+    const { context, deks } = this.#parts
     try {
-      return await this.#openSource(signed, stored.dek, pages)
+      return await deks.open(signed, stored.dek, pages)
     } catch (error) {
-      if (!hasCode(error, 'dek_invalid', 'page_invalid', 'decryption_failed', 'malformed')) throw error
-      const healed = await this.#fallback(signed)
-      // A reader cannot heal: the others are to know.
-      this.#parts.context.emit({ type: 'bad-item', signer: null, error: withObject(error, signed.header.object) })
-      if (healed === null) throw error
-      return healed
-    }
-  }
-
-  async #openSource(signed: SignedHeader, source: DekSource | null, pages: Map<string, CachedPage>): Promise<Dek> {
-    const { keyring, log, index } = this.#parts
-    const { object, generation } = signed.header
-    if (source === null) throw new ClavigerError('dek_invalid', 'the DEK of this version is lost', { data: { object, generation } })
-    if (source.kind === 'loose') {
-      const dek = openDek(await keyring.sealKeysOf(source.epoch), { object, generation }, source.seal)
-      checkDek(dek, signed.header)
-      this.#assertVouched(signed)
+      if (!isBadSeal(error)) throw error
+      // Whoever can only read cannot heal: the others are to know.
+      context.emit({ type: 'bad-item', signer: null, error: withObject(error, signed.header.object) })
+      const dek = await deks.openSuperseded(signed)
+      if (dek === null) throw error
+      await this.#heal(signed, dek)
       return dek
     }
-    if (source.kind === 'known') this.#pages.touch(source.pageId)
-    const page = source.kind === 'known' ? (pages.get(idKey(source.pageId)) ?? null) : await this.#openPage(source, pages)
-    if (page === null) throw new ClavigerError('page_invalid')
-    // A page that was open when it was asked for is wiped when its epoch is retired.
-    if (page.epoch <= log.state.roster.retiredThrough) throw new ClavigerError('epoch_retired')
-    const dek = dekForHeader(page, signed)
-    index.vouch(signed)
-    return dek
   }
 
-  /**
-   * A header of a retired epoch counts only through a page, or if this client saw it while its epoch was live: an ex-member
-   * who kept that epoch’s secret could have made it since.
-   */
-  #assertVouched(signed: SignedHeader): void {
-    const { log, index } = this.#parts
-    const isVouched = index.get(signed.header.object)?.isVouched === true
-    if (needsVouching(log.state.roster, signed.header) && !isVouched) throw new ClavigerError('page_invalid')
-  }
-
-  async #openPage(source: Extract<DekSource, { kind: 'page' }>, pages: Map<string, CachedPage>): Promise<CachedPage> {
-    const page = { ...openPage(await this.#parts.keyring.sealKeysOf(source.epoch), source), epoch: source.epoch }
-    this.#pages.add(page)
-    pages.set(idKey(page.pageId), page)
-    return page
-  }
-
-  /** Tries the superseded seals and, where one is good, seals the DEK loose again for everybody. */
-  async #fallback(signed: SignedHeader): Promise<Dek | null> {
-    const { context } = this.#parts
-    const { object, generation } = signed.header
-    const { deks } = await context.connection.request('dek.fallback', { group: context.group, object, generation })
-    for (const source of deks) {
-      const dek = await this.#openSource(signed, source, new Map()).catch((error: unknown) => {
-        if (error instanceof ClavigerError) return null
-        throw error
-      })
-      if (dek === null) continue
-      await this.#reseal(signed, dek)
-      return dek
-    }
-    return null
-  }
-
-  async #reseal({ header }: SignedHeader, dek: Dek): Promise<void> {
-    const { context, keyring, log } = this.#parts
-    const { state } = log
-    const { head, roster } = state
-    const { object, generation } = header
-    const keys = await keyring.sealKeysOf(roster.epoch)
-    const me = findActive(roster, context.identity.id)
-    // Nothing is sealed under an epoch that is to end, or has ended meanwhile.
-    if (me === null || !canWrite(me.role) || roster.rekeyOwed || log.state !== state) return
-    const seal = sealDek(keys, header, dek)
+  async #heal(signed: SignedHeader, dek: Dek): Promise<void> {
     try {
-      await context.connection.request('dek.reseal', { group: context.group, seq: head.seq, epoch: roster.epoch, object, generation, seal })
+      await this.#parts.deks.reseal(signed, dek)
     } catch (error) {
       // A reader cannot heal, and the next one who can will.
       if (!(error instanceof ClavigerError)) throw error

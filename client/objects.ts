@@ -31,11 +31,6 @@ export class Objects {
     this.#writer = new ObjectWriter({ ...parts, learn: (object) => this.#reader.learn([object]) })
   }
 
-  /** Forgets what was opened under retired epochs. */
-  dropThrough(epoch: number): void {
-    this.#reader.dropThrough(epoch)
-  }
-
   /** Writes one object. @throws ClavigerError `version_conflict`, `not_authorised`, `gave_up`. */
   async put(body: BodySource, options: PutOptions = {}): Promise<PutReceipt> {
     return this.#writeOne(await this.#writer.draft(body, options), options.signal)

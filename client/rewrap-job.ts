@@ -12,13 +12,15 @@ import { BATCH_ITEMS_MAX, RANGE_PAGES_MAX } from '../shared/limits.ts'
 
 import { checkDek, openDek } from '../shared/objects/dek.ts'
 import { decodeEnvelope } from '../shared/objects/header.ts'
-import { decodeEntries, decodePairs, ENTRY_BYTES } from '../shared/objects/page.ts'
+import { decodeEntries, decodePairs, ENTRY_BYTES, pairKey } from '../shared/objects/page.ts'
 import { areWithin } from '../shared/objects/page-range.ts'
 import { dekAt, openPage } from '../shared/objects/page-seal.ts'
 import type { RangeDek, RangePage } from '../shared/objects/rewrap.ts'
 import { planRange } from '../shared/objects/rewrap.ts'
 import type { KeyPageRow, LooseDekRow, Result } from '../shared/protocol/messages.ts'
 import type { Committer } from './committer.ts'
+import type { DekOpener } from './dek-opener.ts'
+import { isBadSeal } from './dek-opener.ts'
 import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
 import type { Keyring } from './keyring.ts'
@@ -50,6 +52,9 @@ export interface RewrapParts {
   readonly keyring: Keyring
   readonly index: ObjectIndex
   readonly committer: Committer
+  readonly deks: DekOpener
+  /** Opens the epoch that is owed, if one is. */
+  readonly settle: () => Promise<void>
 }
 
 /** One group’s rewrap job; at most one runs at a time. */
@@ -57,6 +62,8 @@ export class RewrapJob {
   readonly #parts: RewrapParts
   /** Hash of each page this client sealed, by page id: compared when reading back. */
   readonly #sealed = new Map<string, Uint8Array>()
+  /** DEKs this client has listed as unopenable. */
+  readonly #listed = new Set<string>()
   #running: Promise<RewrapOutcome> | null = null
   #rewrapped = 0
   #unopenable = 0
@@ -73,27 +80,40 @@ export class RewrapJob {
     return this.#running
   }
 
-  /** Takes loose DEKs into pages and drops dead ones, at the current epoch. */
+  /** Takes loose DEKs into pages and drops dead ones, at the current epoch; after a run under way. */
   async compact(): Promise<number> {
+    await this.#running?.catch(() => undefined)
     const before = this.#rewrapped
-    await this.#pass(this.#parts.log.state.roster.epoch, true)
+    await this.#insist(async () => {
+      await this.#pass(this.#parts.log.state.roster.epoch, true)
+      return true
+    })
     return this.#rewrapped - before
   }
 
   async #runToEnd(): Promise<RewrapOutcome> {
     const [rewrapped, unopenable] = [this.#rewrapped, this.#unopenable]
-    for (let pass = 0; pass < PASSES_MAX; pass += 1) {
-      const { epoch } = this.#parts.log.state.roster
+    let epoch = -1
+    await this.#insist(async () => {
+      ;({ epoch } = this.#parts.log.state.roster)
+      // A removal that came while the last step was under way has moved the goal.
+      return (await this.#moveTo(epoch)) && epoch === this.#parts.log.state.roster.epoch
+    })
+    const { retiredThrough } = this.#parts.log.state.roster
+    return { epoch, rewrapped: this.#rewrapped - rewrapped, unopenable: this.#unopenable - unopenable, retiredThrough }
+  }
+
+  /** Runs passes until one says that nothing is left; others may be faster, and connections break. */
+  async #insist(pass: () => Promise<boolean>): Promise<void> {
+    for (let count = 0; count < PASSES_MAX; count += 1) {
       try {
-        // A removal that came while the last step was under way has moved the goal.
-        if ((await this.#moveTo(epoch)) && epoch === this.#parts.log.state.roster.epoch) {
-          const { roster } = this.#parts.log.state
-          return { epoch, rewrapped: this.#rewrapped - rewrapped, unopenable: this.#unopenable - unopenable, retiredThrough: roster.retiredThrough }
-        }
+        if (await pass()) return
       } catch (error) {
-        if (!hasCode(error, 'stale_epoch', 'stale_head', 'not_retirable', 'page_conflict', 'disconnected', 'timeout', 'server_unavailable', 'server_draining', 'rate_limited')) throw error
-        await this.#catchUp()
+        if (!hasCode(error, 'stale_epoch', 'stale_head', 'rekey_owed', 'version_conflict', 'not_retirable', 'page_conflict', 'disconnected', 'timeout', 'server_unavailable', 'server_draining', 'rate_limited')) throw error
+        // What is to be healed cannot be sealed under an epoch that is to end.
+        if (error.code === 'rekey_owed') await this.#parts.settle()
       }
+      await this.#catchUp()
     }
     throw new ClavigerError('gave_up')
   }
@@ -105,15 +125,12 @@ export class RewrapJob {
 
   /** One pass to `epoch`, reading back and retiring; false if something is left to do. */
   async #moveTo(epoch: number): Promise<boolean> {
-    const { context, log } = this.#parts
+    const { context } = this.#parts
     await context.connection.request('rewrap.start', { group: context.group, epoch })
     await this.#pass(epoch, false)
     const status = await context.connection.request('rewrap.status', { group: context.group })
-    if (status.epoch !== epoch || status.oldPages > 0 || status.oldLoose > 0) {
-      await log.sync()
-      return false
-    }
-    await this.#readBack(epoch)
+    if (status.epoch !== epoch || status.oldPages > 0 || status.oldLoose > 0) return false
+    if (!(await this.#readBack(epoch))) return false
     await this.#retire(epoch - 1)
     return true
   }
@@ -140,12 +157,13 @@ export class RewrapJob {
     // Once a newer epoch has been accepted nothing goes under this one, least of all what was written since.
     if (log.state.roster.epoch !== epoch) throw new ClavigerError('stale_epoch')
     const plan = planRange({ keys, pages, loose, dead, newPageId: () => asPageId(randomBytes(OBJECT_ID_BYTES)) })
-    await this.#report(epoch, [...refused, ...decodePairs(plan.unopenable)])
+    await this.#healOrReport(epoch, [...refused, ...decodePairs(plan.unopenable)])
     const wanted = { group: context.group, epoch, replaced: [...plan.replaced], absorbed: plan.absorbed, pages: [...plan.pages] }
     const progress = await context.connection.request('pages.replace', wanted)
     for (const page of plan.pages) this.#sealed.set(toHex(page.pageId), pageHash(page))
     this.#rewrapped += plan.pages.reduce((sum, page) => sum + countOf(page.entries), 0)
-    context.emit({ type: 'rewrap-progress', ...progress })
+    // A compaction has no goal to come nearer to.
+    if (progress.total > 0) context.emit({ type: 'rewrap-progress', ...progress })
   }
 
   async #openPages(rows: readonly KeyPageRow[]): Promise<RangePage[]> {
@@ -191,7 +209,7 @@ export class RewrapJob {
   }
 
   /** Fetches and judges the headers of objects this client has not seen in that version. */
-  async #learn(rows: readonly LooseDekRow[]): Promise<void> {
+  async #learn(rows: readonly DekPair[]): Promise<void> {
     const { context, index } = this.#parts
     const unknown = rows.filter(({ object, generation }) => (index.get(object)?.version ?? 0) < generation).map(({ object }) => object)
     for (let from = 0; from < unknown.length; from += BATCH_ITEMS_MAX) {
@@ -203,48 +221,103 @@ export class RewrapJob {
     }
   }
 
-  async #report(epoch: number, deks: readonly DekPair[]): Promise<void> {
+  // ——— Bad seals ———
+
+  /**
+   * Seals again what superseded seals still open, and lists the rest: one bad seal must not block retiring for ever.
+   *
+   * @throws ClavigerError `page_conflict` if anything was healed: the range has to be read again.
+   */
+  async #healOrReport(epoch: number, bad: readonly DekPair[]): Promise<void> {
+    const news = bad.filter((pair) => !this.#listed.has(pairKey(pair)))
+    await this.#learn(news)
+    const lost: DekPair[] = []
+    for (const pair of news) if (!(await this.#heal(pair))) lost.push(pair)
+    await this.#report(epoch, lost)
+    if (lost.length < news.length) throw new ClavigerError('page_conflict')
+  }
+
+  async #report(epoch: number, lost: readonly DekPair[]): Promise<void> {
     const { context } = this.#parts
-    this.#unopenable += deks.length
-    for (let from = 0; from < deks.length; from += BATCH_ITEMS_MAX) {
-      await context.connection.request('dek.report', { group: context.group, epoch, deks: deks.slice(from, from + BATCH_ITEMS_MAX) })
+    for (let from = 0; from < lost.length; from += BATCH_ITEMS_MAX) {
+      const deks = lost.slice(from, from + BATCH_ITEMS_MAX)
+      await context.connection.request('dek.report', { group: context.group, epoch, deks })
+      for (const pair of deks) this.#listed.add(pairKey(pair))
+      this.#unopenable += deks.length
     }
   }
 
-  /** Reads every page back: what this client sealed must be the same bytes, what others sealed must hold the right DEKs. */
-  async #readBack(epoch: number): Promise<void> {
+  async #heal({ object, generation }: DekPair): Promise<boolean> {
+    const { index, deks } = this.#parts
+    const known = index.get(object)
+    if (known === null || known.version !== generation || !known.isVouched) return false
+    const signed = decodeEnvelope(known.envelope)
+    const dek = await deks.openSuperseded(signed)
+    if (dek === null) return false
+    await deks.reseal(signed, dek)
+    return true
+  }
+
+  // ——— Reading back ———
+
+  /**
+   * Reads every page back: what this client sealed must be the same bytes, what others sealed must hold the right DEKs. A
+   * page that fails is taken apart.
+   *
+   * @returns whether all was well.
+   */
+  async #readBack(epoch: number): Promise<boolean> {
     const { context } = this.#parts
+    let isWell = true
     for (let lo: Uint8Array | null = new Uint8Array(0); lo !== null; ) {
       const range: Range = await context.connection.request('pages.range', { group: context.group, lo, pages: RANGE_PAGES_MAX })
-      for (const page of range.pages) if (page.entries.length > 0) await this.#checkPage(epoch, page)
+      for (const page of range.pages) {
+        if (page.entries.length === 0 || (await this.#isGood(epoch, page))) continue
+        isWell = false
+        await this.#takeApart(epoch, page, range)
+      }
       lo = onwards(lo, range.next)
     }
+    return isWell
   }
 
-  async #checkPage(epoch: number, page: KeyPageRow): Promise<void> {
+  async #isGood(epoch: number, page: KeyPageRow): Promise<boolean> {
     if (page.epoch !== epoch) throw new ClavigerError('stale_epoch')
     const sealed = this.#sealed.get(toHex(page.pageId))
-    if (sealed === undefined) return this.#checkForeignPage(page)
-    if (!equalBytes(sealed, pageHash(page))) throw new ClavigerError('page_invalid', 'a page is not stored as it was sealed')
+    if (sealed !== undefined) return equalBytes(sealed, pageHash(page))
+    try {
+      await this.#checkForeignPage(page)
+      return true
+    } catch (error) {
+      if (!isBadSeal(error)) throw error
+      return false
+    }
   }
 
   /** Another admin’s page: each DEK is compared with the commitment its author signed. */
   async #checkForeignPage(row: KeyPageRow): Promise<void> {
-    const { context, keyring, index } = this.#parts
-    const page = openPage(await keyring.sealKeysOf(row.epoch), row)
+    const page = openPage(await this.#parts.keyring.sealKeysOf(row.epoch), row)
     const entries = decodeEntries(row.entries)
-    const objects = entries.map(({ object }) => object)
-    const mark = index.mark(objects)
-    const { headers } = await context.connection.request('object.headers', { group: context.group, objects })
-    await index.acceptAll(headers.filter((header) => header !== null), mark)
+    await this.#learn(entries)
     for (const [position, entry] of entries.entries()) {
-      const header = headers[position] ?? null
-      const signed = header === null ? null : decodeEnvelope(header)
-      if (signed === null || signed.header.generation !== entry.generation) continue
+      const known = this.#parts.index.get(entry.object)
+      // Only a version that is gone may be unknown: nothing needs its DEK.
+      if (known === null || known.version !== entry.generation) continue
+      const signed = decodeEnvelope(known.envelope)
       if (!equalBytes(signed.hash, entry.headerHash)) throw new ClavigerError('page_invalid')
       checkDek(dekAt(page, position), signed.header)
     }
     this.#sealed.set(toHex(row.pageId), pageHash(row))
+  }
+
+  /** Replaces a bad page by what superseded seals, or the page itself, still open of it. */
+  async #takeApart(epoch: number, page: KeyPageRow, range: Range): Promise<void> {
+    const dead = new Set(decodePairs(range.dead).map(pairKey))
+    const loose = new Set(range.loose.map(pairKey))
+    const needed = decodeEntries(page.entries).filter((entry) => !dead.has(pairKey(entry)) && !loose.has(pairKey(entry)))
+    this.#sealed.delete(toHex(page.pageId))
+    await this.#healOrReport(epoch, needed)
+    await this.#replace(epoch, { pages: [page], loose: range.loose.filter(({ object }) => isWithin(object, page)) }, range)
   }
 
   async #retire(through: number): Promise<void> {
