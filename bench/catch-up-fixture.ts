@@ -61,5 +61,9 @@ function pointAfter({ commit, params }: Awaited<ReturnType<typeof take>>): Catch
   const wrap = params.wraps[place]
   if (wrap === undefined) throw new Error('the receiver has no wrap')
   const consistency = consistencyPath(hashes.slice(0, roster.history.size), crowd.state.head.seq + 1)
-  return { commits: commits.length, current: { enc: params.enc, wrap }, snapshot: { commit: commit.bytes, roster: encodeRoster(roster), consistency } }
+  return {
+    commits: commits.length,
+    current: { enc: params.enc, wrap },
+    snapshot: { commit: commit.bytes, roster: encodeRoster(roster), consistency },
+  }
 }

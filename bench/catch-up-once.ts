@@ -25,7 +25,9 @@ if (point === undefined) throw new RangeError(`the fixture has no point after ${
 const { kem } = await personKeys(fixture.receiverSeed)
 const stored = loadState(fixture.state)
 const fetched = way === 'commits' ? fixture.commits.slice(0, point.commits) : snapshotParts(point)
-const { cpuMs, wallMs } = await costOf(async () => unwrap(way === 'commits' ? await foldAll(stored, fetched) : await openSnapshotAhead(stored, point.snapshot), point))
+const { cpuMs, wallMs } = await costOf(async () =>
+  unwrap(way === 'commits' ? await foldAll(stored, fetched) : await openSnapshotAhead(stored, point.snapshot), point),
+)
 const bytes = [...fetched, point.current.enc, point.current.wrap].reduce((sum, part) => sum + part.length, 0)
 const cost: CatchUpCost = { cpuMs, wallMs, bytes, commits: point.commits }
 answer(cost)

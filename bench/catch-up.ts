@@ -30,7 +30,16 @@ const measured = await withDirectory(async (directory) => {
 reportSection({
   title: 'Catch up after missed epochs, ten members',
   method: `Processor time in ms, each number the median of ${RUNS} fresh processes that start from a stored state. By commits: decode, fold and verify every missed commit, then open one wrap. By snapshot: open a roster ahead (signature, roster hash, consistency proof), then open one wrap. *Retired*: each epoch is retired before the next is opened, which doubles the commits; *live*: none is, so the roster lists all of them.`,
-  columns: ['missed epochs', 'epochs are', 'commits', 'by commits, ms', 'ms a commit', 'bytes a commit', 'by snapshot, ms', 'snapshot, bytes'],
+  columns: [
+    'missed epochs',
+    'epochs are',
+    'commits',
+    'by commits, ms',
+    'ms a commit',
+    'bytes a commit',
+    'by snapshot, ms',
+    'snapshot, bytes',
+  ],
   rows: measured.map(({ missed, variant, byCommits, bySnapshot }) => [
     String(missed),
     variant,
@@ -42,7 +51,9 @@ reportSection({
     figure(bySnapshot.bytes),
   ]),
   targets: measured.flatMap(targetsOf),
-  notes: ['The snapshot leaves the client `unverified` until the commits between have been folded in the background, at the cost of the other column.'],
+  notes: [
+    'The snapshot leaves the client `unverified` until the commits between have been folded in the background, at the cost of the other column.',
+  ],
 })
 
 async function measurePoint(missed: number, fixture: string): Promise<Pick<Measured, 'byCommits' | 'bySnapshot'>> {

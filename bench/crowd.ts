@@ -101,7 +101,10 @@ export function sealFor(crowd: Crowd, intent: { readonly ops: readonly Op[]; rea
 }
 
 /** The group after one more commit. */
-export async function commitTo(crowd: Crowd, intent: { readonly ops: readonly Op[]; readonly rekey: boolean }): Promise<{ readonly crowd: Crowd; readonly sealed: SealedCommit }> {
+export async function commitTo(
+  crowd: Crowd,
+  intent: { readonly ops: readonly Op[]; readonly rekey: boolean },
+): Promise<{ readonly crowd: Crowd; readonly sealed: SealedCommit }> {
   const sealed = await sealFor(crowd, intent)
   const { state } = foldCommit(crowd.state, sealed.commit)
   return { sealed, crowd: { ...crowd, state, secret: sealed.secret ?? crowd.secret } }

@@ -46,6 +46,14 @@ for (const { id } of [removed, nextRemoved]) {
   sent.push({ commit: sealed.commit.bytes, enc: sealed.params.enc, wrap })
   current = next
 }
-const fixture: RemovalFixture = { state: saveState(crowd.state), adminSeed: admin.seed, secret: crowd.secret, removed: removed.id, receiverSeed: receiver.seed, sent, kemKeys }
+const fixture: RemovalFixture = {
+  state: saveState(crowd.state),
+  adminSeed: admin.seed,
+  secret: crowd.secret,
+  removed: removed.id,
+  receiverSeed: receiver.seed,
+  sent,
+  kemKeys,
+}
 await writeFixture(path, fixture)
 answer(path)

@@ -70,10 +70,16 @@ async function measureWarmCommit(fixture: RemovalFixture): Promise<CommitCost> {
 
 /** What cannot be avoided: one DH and one AEAD call for each recipient. */
 async function measureBare({ kemKeys }: RemovalFixture, from: 'imported' | 'raw'): Promise<Cost> {
-  const privateKey = createPrivateKey({ key: Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), randomBytes(32)]), format: 'der', type: 'pkcs8' })
+  const privateKey = createPrivateKey({
+    key: Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), randomBytes(32)]),
+    format: 'der',
+    type: 'pkcs8',
+  })
   const [secret, nonce, aad] = [randomBytes(32), randomBytes(12), randomBytes(100)]
   const imported = from === 'imported' ? kemKeys.map(importKey) : null
-  const { cpuMs, wallMs } = await costOf(() => kemKeys.map((raw, index) => seal(diffieHellman({ privateKey, publicKey: imported?.[index] ?? importKey(raw) }), nonce, aad, secret)))
+  const { cpuMs, wallMs } = await costOf(() =>
+    kemKeys.map((raw, index) => seal(diffieHellman({ privateKey, publicKey: imported?.[index] ?? importKey(raw) }), nonce, aad, secret)),
+  )
   return { cpuMs, wallMs }
 }
 

@@ -32,7 +32,19 @@ const measured = await withDirectory(async (directory) => {
 reportSection({
   title: 'Remove one of N members',
   method: `The commit and all wraps (\`sealCommit\`: plan, seal, sign), as processor time in ms: each number the median of ${RUNS} fresh processes, taken in turns, that start from a stored state. *Bare* is one X25519 (node:crypto) and one ChaCha20-Poly1305 for each remaining member, with the public keys imported beforehand or as part of it. *ts-mls* 1.6.4 does the same on RFC 9420 with its default (WebCrypto) provider and the suite X25519 / AES-128-GCM / Ed25519, in a group that its creator has just filled (cold tree).`,
-  columns: ['members', 'ours', 'ours, warm', 'bare', 'bare with import', 'ts-mls', 'ours ÷ bare', 'ours ÷ bare with import', 'ts-mls ÷ ours', 'bytes each', 'ts-mls bytes each'],
+  columns: [
+    'members',
+    'ours',
+    'ours, warm',
+    'bare',
+    'bare with import',
+    'ts-mls',
+    'ours ÷ bare',
+    'ours ÷ bare with import',
+    'ts-mls ÷ ours',
+    'bytes each',
+    'ts-mls bytes each',
+  ],
   rows: measured.map(commitRow),
   targets: measured.flatMap(commitTargets),
   notes: [
@@ -58,7 +70,12 @@ async function measureSize(members: number, directory: string): Promise<Measured
       receive: await once<ReceiveCost>('receive'),
     })
   }
-  const [{ commit: { bytes, commitBytes }, peer: { bytes: peerBytes } }] = runs as [(typeof runs)[number]]
+  const [
+    {
+      commit: { bytes, commitBytes },
+      peer: { bytes: peerBytes },
+    },
+  ] = runs as [(typeof runs)[number]]
   return {
     members,
     bytes,
@@ -87,19 +104,51 @@ function commitRow({ members, commit, warm, bare, bareImport, peer, bytes, peerB
 function commitTargets({ members, commit, warm, bare, bareImport, bytes, commitBytes, second }: Measured): Target[] {
   if (members < 100) return []
   const what = `N = ${members}`
-  const time: Target = { what: `${what}: commit and wraps, cold`, bound: members === 100 ? 45 : 400, good: 'at most', measured: commit.cpuMs, unit: 'ms' }
+  const time: Target = {
+    what: `${what}: commit and wraps, cold`,
+    bound: members === 100 ? 45 : 400,
+    good: 'at most',
+    measured: commit.cpuMs,
+    unit: 'ms',
+  }
   const targets: Target[] = [
     time,
     { what: `${what}: against the bare DHs and AEADs, cold`, bound: 1.5, good: 'at most', measured: commit.cpuMs / bare.cpuMs, unit: '×' },
-    { what: `${what}: the same with key import in both`, bound: 1.5, good: 'at most', measured: commit.cpuMs / bareImport.cpuMs, unit: '×' },
-    { what: `${what}: the same, our code compiled and keys imported`, bound: 1.5, good: 'at most', measured: warm.cpuMs / bare.cpuMs, unit: '×' },
-    { what: `${what}: bytes for each recipient beside the commit`, bound: 64, good: 'at most', measured: (bytes - commitBytes) / (members - 1), unit: 'bytes' },
+    {
+      what: `${what}: the same with key import in both`,
+      bound: 1.5,
+      good: 'at most',
+      measured: commit.cpuMs / bareImport.cpuMs,
+      unit: '×',
+    },
+    {
+      what: `${what}: the same, our code compiled and keys imported`,
+      bound: 1.5,
+      good: 'at most',
+      measured: warm.cpuMs / bare.cpuMs,
+      unit: '×',
+    },
+    {
+      what: `${what}: bytes for each recipient beside the commit`,
+      bound: 64,
+      good: 'at most',
+      measured: (bytes - commitBytes) / (members - 1),
+      unit: 'bytes',
+    },
   ]
-  if (members === 1000) targets.push({ what: `${what}: a member processes it`, bound: 4, good: 'at most', measured: second.cpuMs, unit: 'ms' })
+  if (members === 1000)
+    targets.push({ what: `${what}: a member processes it`, bound: 4, good: 'at most', measured: second.cpuMs, unit: 'ms' })
   return targets
 }
 
 function markdownReceive(): string {
-  const rows = measured.map(({ members, first, second }) => `| ${members} | ${figure(second.cpuMs)} | ${figure(second.wallMs)} | ${figure(first.cpuMs)} |`)
-  return ['A member processes the removal (decode, fold, verify, unwrap, compare the commitment and the deposit key), ms:\n', '| members | processor | wall | processor, first commit after the state was read from a store |', '| --- | ---: | ---: | ---: |', ...rows].join('\n')
+  const rows = measured.map(
+    ({ members, first, second }) => `| ${members} | ${figure(second.cpuMs)} | ${figure(second.wallMs)} | ${figure(first.cpuMs)} |`,
+  )
+  return [
+    'A member processes the removal (decode, fold, verify, unwrap, compare the commitment and the deposit key), ms:\n',
+    '| members | processor | wall | processor, first commit after the state was read from a store |',
+    '| --- | ---: | ---: | ---: |',
+    ...rows,
+  ].join('\n')
 }

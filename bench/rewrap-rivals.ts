@@ -23,7 +23,10 @@ interface PageRow {
   sealed: Uint8Array
 }
 
-const READ_PAGES = statement<PageRow>('bench_read_pages', 'select group_id, lo, hi, page_id, epoch, count, entries, sealed from key_pages order by lo')
+const READ_PAGES = statement<PageRow>(
+  'bench_read_pages',
+  'select group_id, lo, hi, page_id, epoch, count, entries, sealed from key_pages order by lo',
+)
 const INSERT_PAGES = statement(
   'bench_insert_pages',
   `insert into bare_pages select * from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::int[], $6::int[], $7::bytea[], $8::bytea[])`,
@@ -41,7 +44,11 @@ export async function insertPagesSeconds(database: Database, runs: number): Prom
     for (let from = 0; from < rows.length; from += PAGES_PER_STATEMENT) {
       const some = rows.slice(from, from + PAGES_PER_STATEMENT)
       const columns = ['group_id', 'lo', 'hi', 'page_id', 'epoch', 'count', 'entries', 'sealed'] as const
-      await execute(pool, INSERT_PAGES, columns.map((column) => some.map((row) => row[column])))
+      await execute(
+        pool,
+        INSERT_PAGES,
+        columns.map((column) => some.map((row) => row[column])),
+      )
     }
     times.push((performance.now() - started) / 1000)
   }
@@ -54,9 +61,18 @@ interface SealRow {
   seal: Uint8Array
 }
 
-const READ_SEALS = statement<SealRow>('bench_read_seals', 'select object_id, seal from row_deks where group_id = $3 and object_id > $1 order by object_id limit $2')
-const UPDATE_SEALS = statement('bench_update_seals', 'update row_deks r set epoch = $1, seal = x.seal from unnest($2::bytea[], $3::bytea[]) as x(object_id, seal) where r.group_id = $4 and r.object_id = x.object_id')
-const INSERT_SEALS = statement('bench_insert_seals', 'insert into row_deks select $1, x.object_id, 1, 0, x.seal from unnest($2::bytea[], $3::bytea[]) as x(object_id, seal)')
+const READ_SEALS = statement<SealRow>(
+  'bench_read_seals',
+  'select object_id, seal from row_deks where group_id = $3 and object_id > $1 order by object_id limit $2',
+)
+const UPDATE_SEALS = statement(
+  'bench_update_seals',
+  'update row_deks r set epoch = $1, seal = x.seal from unnest($2::bytea[], $3::bytea[]) as x(object_id, seal) where r.group_id = $4 and r.object_id = x.object_id',
+)
+const INSERT_SEALS = statement(
+  'bench_insert_seals',
+  'insert into row_deks select $1, x.object_id, 1, 0, x.seal from unnest($2::bytea[], $3::bytea[]) as x(object_id, seal)',
+)
 
 /** Rewraps with one row a DEK. */
 export async function rewrapRowsSeconds(database: Database, deks: number): Promise<number> {
@@ -64,7 +80,9 @@ export async function rewrapRowsSeconds(database: Database, deks: number): Promi
   const group = asGroupId(randomBytes(32))
   const keysOf = (epoch: number): EpochSealKeys => epochSealKeys(generateEpochSecret(), { group, epoch })
   const [old, current] = [keysOf(0), keysOf(1)]
-  await pool.query(`create table row_deks (group_id bytea, object_id bytea, generation int, epoch int not null, seal bytea not null, primary key (group_id, object_id)) with (fillfactor=50)`)
+  await pool.query(
+    `create table row_deks (group_id bytea, object_id bytea, generation int, epoch int not null, seal bytea not null, primary key (group_id, object_id)) with (fillfactor=50)`,
+  )
   for (let from = 0; from < deks; from += ROWS_PER_UPDATE) {
     const objects = Array.from({ length: Math.min(ROWS_PER_UPDATE, deks - from) }, () => asObjectId(randomBytes(16)))
     await execute(pool, INSERT_SEALS, [group, objects, objects.map((object) => sealDek(old, { object, generation: 1 }, generateDek()))])

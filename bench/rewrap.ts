@@ -29,7 +29,17 @@ for (const deks of SIZES) measured.push(await withStage(({ server, database }) =
 reportSection({
   title: 'Rewrap after a removal',
   method: `A real client, a real server in its own process, and a real PostgreSQL with fsync, over WebSocket. \`group.remove()\`, then the rewrap job by itself: the rate until the last DEK is under the new epoch (*moved*) and until everything has been read back and the old epoch is retired (*retired*). The first removal finds every DEK loose; *paged* is the median of ${PAGED_RUNS} later ones. *Bare insert*: the very rows of \`key_pages\` into a table like it, ${PAGES_PER_STATEMENT} a statement, median of ${PAGED_RUNS}. *A row per DEK*: each seal read, opened, sealed again and updated by \`unnest\`, ${ROWS_PER_UPDATE} at a time, fillfactor 50, with the same crypto backend and without any server between.`,
-  columns: ['DEKs', 'first removal, moved/s', 'first, retired/s', 'paged, moved/s', 'paged, retired/s', 'bare insert/s', 'a row per DEK/s', 'paged ÷ bare', 'paged ÷ row'],
+  columns: [
+    'DEKs',
+    'first removal, moved/s',
+    'first, retired/s',
+    'paged, moved/s',
+    'paged, retired/s',
+    'bare insert/s',
+    'a row per DEK/s',
+    'paged ÷ bare',
+    'paged ÷ row',
+  ],
   rows: measured.map(({ deks, loose, looseRetired, paged, pagedRetired, bare, perRow }) => [
     String(deks),
     ...[loose, looseRetired, paged, pagedRetired, bare, perRow, paged / bare, paged / perRow].map(figure),
@@ -74,7 +84,9 @@ async function measureSize(deks: number, url: string, database: Database): Promi
 
 async function fill(group: Group, deks: number): Promise<void> {
   for (let from = 0; from < deks; from += BATCH) {
-    await group.putMany(Array.from({ length: Math.min(BATCH, deks - from) }, (_, index) => ({ body: `object ${from + index}`, name: `${from + index}` })))
+    await group.putMany(
+      Array.from({ length: Math.min(BATCH, deks - from) }, (_, index) => ({ body: `object ${from + index}`, name: `${from + index}` })),
+    )
   }
 }
 

@@ -50,7 +50,10 @@ export async function withStage<T>(use: (stage: Stage) => Promise<T>): Promise<T
 /** Runs `use` with the URL of an empty database. */
 export function withPostgres<T>(use: (databaseUrl: string) => Promise<T>): Promise<T> {
   return withDirectory(async (directory) => {
-    const postgres = await startEmbeddedPostgres({ directory, log: { info: () => undefined, warn: (facts, message) => console.error(message, facts) } })
+    const postgres = await startEmbeddedPostgres({
+      directory,
+      log: { info: () => undefined, warn: (facts, message) => console.error(message, facts) },
+    })
     try {
       return await use(postgres.url)
     } finally {
@@ -90,7 +93,9 @@ export async function databaseVersion(): Promise<string> {
   return withPostgres(async (url) => {
     const client = new pg.Client({ connectionString: url })
     await client.connect()
-    const { rows } = await client.query<{ version: string; fsync: string }>("select current_setting('server_version') as version, current_setting('fsync') as fsync")
+    const { rows } = await client.query<{ version: string; fsync: string }>(
+      "select current_setting('server_version') as version, current_setting('fsync') as fsync",
+    )
     await client.end()
     return `${rows[0]?.version ?? 'unknown'}, fsync ${rows[0]?.fsync ?? 'unknown'}`
   })

@@ -32,22 +32,49 @@ export async function writtenAt(connection: Connection, group: GroupId): Promise
 }
 
 /** New objects, signed one by one or as one batch. What is sealed is random: nobody opens it. */
-export async function makeItems(author: Identity, at: WrittenAt, { count, batch }: { readonly count: number; readonly batch: boolean }): Promise<PutItem[]> {
+export async function makeItems(
+  author: Identity,
+  at: WrittenAt,
+  { count, batch }: { readonly count: number; readonly batch: boolean },
+): Promise<PutItem[]> {
   const headers = Array.from({ length: count }, () => newHeader(author, at))
-  const envelopes = batch ? await signHeaders(author.signer, headers) : await Promise.all(headers.map((header) => signHeader(author.signer, header)))
+  const envelopes = batch
+    ? await signHeaders(author.signer, headers)
+    : await Promise.all(headers.map((header) => signHeader(author.signer, header)))
   return envelopes.map((header) => ({ header, seal: randomBytes(SEAL_BYTES), body: randomBytes(BODY_BYTES + TAG_BYTES), bodyId: null }))
 }
 
 function newHeader(author: Identity, { group, head, epoch }: WrittenAt): Header {
   const [dekCommitment, bodyHash] = [randomBytes(32), randomBytes(32)]
   const fresh = { v: 1, version: 1, generation: 1, previous: null } as const
-  return { ...fresh, group, object: asObjectId(randomBytes(16)), epoch, at: head, author: author.id, dekCommitment, bodyHash, bodyLength: BODY_BYTES, metadata: randomBytes(METADATA_BYTES) }
+  return {
+    ...fresh,
+    group,
+    object: asObjectId(randomBytes(16)),
+    epoch,
+    at: head,
+    author: author.id,
+    dekCommitment,
+    bodyHash,
+    bodyLength: BODY_BYTES,
+    metadata: randomBytes(METADATA_BYTES),
+  }
 }
 
 /** The same as the server hands to its storage. */
 export function toWriteItem(author: Identity, item: PutItem): WriteItem {
   const { header, hash } = decodeEnvelope(item.header)
-  return { object: header.object, expected: 0, header: item.header, headerHash: hash, author: author.id, seal: item.seal, body: item.body, bodyId: null, bodyBytes: item.body?.length ?? 0 }
+  return {
+    object: header.object,
+    expected: 0,
+    header: item.header,
+    headerHash: hash,
+    author: author.id,
+    seal: item.seal,
+    body: item.body,
+    bodyId: null,
+    bodyBytes: item.body?.length ?? 0,
+  }
 }
 
 /** The rows of one statement, ready to be sent. */
@@ -75,6 +102,12 @@ export async function createBareTables({ pool }: Database): Promise<void> {
 /** Inserts objects with their loose DEKs in one trip. */
 export async function insertBare({ pool }: Database, { group, items }: BareRows): Promise<void> {
   const author = items[0]?.author ?? sha256(group)
-  const columns = [items.map(({ object }) => object), items.map(({ header }) => header), items.map(({ headerHash }) => headerHash), items.map(({ seal }) => seal), items.map(({ body }) => body)]
+  const columns = [
+    items.map(({ object }) => object),
+    items.map(({ header }) => header),
+    items.map(({ headerHash }) => headerHash),
+    items.map(({ seal }) => seal),
+    items.map(({ body }) => body),
+  ]
   await execute(pool, INSERT_BARE, [group, ...columns, author])
 }
