@@ -135,5 +135,7 @@ function ignoreBrokenSocket(): void {
 function refuse(socket: Duplex, status: number, sentence: string): void {
   const body = `${sentence}\n`
   const head = `HTTP/1.1 ${status} Refused\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`
+  // A peer that never closes its side would otherwise keep the connection, and a shutdown waiting for it.
+  socket.once('finish', () => socket.destroy())
   socket.end(head + body)
 }

@@ -193,7 +193,8 @@ export class Relay {
 
   #leave(peer: Peer, key: string, feed: GroupFeed): void {
     feed.remove(peer)
-    if (feed.isEmpty) this.#feeds.delete(key)
+    // Whoever was evicted still names the feed of that time; the group may have another one since.
+    if (feed.isEmpty && this.#feeds.get(key) === feed) this.#feeds.delete(key)
   }
 }
 

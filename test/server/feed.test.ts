@@ -133,6 +133,19 @@ describe('eviction', () => {
     expect(bob.closedFor).toBe(null)
   })
 
+  it('whoever was put out and hangs up takes nobody’s feed along', async () => {
+    const [mallory, carol] = [await stage.open(cast.bob), await stage.open(cast.carol)]
+    for (const client of [mallory, carol]) await new FeedFollower(client, group.id).subscribe()
+    await group.commit(alice, { author: cast.alice, ops: [ops.remove(cast.bob)], rekey: 'fresh' })
+    await mallory.until(() => mallory.eventsOf('evicted').length === 1)
+    await carol.request('feed.unsubscribe', { group: group.id })
+    const follower = new FeedFollower(alice, group.id)
+    await follower.subscribe()
+    await mallory.request('feed.unsubscribe', { group: group.id })
+    await group.write(alice, cast.alice)
+    await follower.reach(await changeOf())
+  })
+
   it('one who lost the keys goes on with the log alone', async () => {
     const carol = await stage.open(cast.carol, { server: 1 })
     const follower = new FeedFollower(carol, group.id)

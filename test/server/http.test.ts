@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { request } from 'node:http'
+import { connect } from 'node:net'
 import WebSocket from 'ws'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodeCanonical } from '../../shared/codec.ts'
@@ -86,6 +88,16 @@ describe('the upgrade', () => {
 
   it('refuses a page that has its own name resolve to this machine', async () => {
     expect((await upgradeStatus(stage.server().url, { headers: { host: 'evil.example' } })).status).toBe(421)
+  })
+
+  it('a peer that is refused and hangs on does not hold up a shutdown', async () => {
+    const server = await stage.addServer()
+    const socket = connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true })
+    socket.write(`GET / HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`)
+    const [answer] = (await once(socket, 'data')) as [Buffer]
+    expect(answer.toString()).toMatch(/^HTTP\/1.1 400/)
+    await server.close()
+    socket.destroy()
   })
 
   it('takes the public hosts alone where they are named', async () => {
