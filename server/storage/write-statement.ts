@@ -43,6 +43,16 @@ done as (insert into objects (${COLUMNS}) select ${NEW_ROW} from x, fence on con
 ${INSERT_LOOSE}
 ${RESULT}`
 
+/** One new object, without arrays: small writes one by one, at 1.3 × the rate of the same as a list. */
+const CREATE_ONE = `with fence as (
+  update groups set change_seq = change_seq + 1 where group_id = $1 and epoch = $2 and head_seq = $3 and not rekey_owed
+  returning change_seq - 1 as base),
+done as (
+  insert into objects (group_id, object_id, version, generation, live, change_seq, header, header_hash, author, epoch, body, body_bytes)
+  select $1, $4, 1, 1, true, fence.base + 1, $5, $6, $7, $2, $9, $10 from fence on conflict do nothing returning object_id),
+loose as (insert into loose_deks (group_id, object_id, generation, epoch, seal) select $1, object_id, 1, $2, $8 from done)
+select fence.base, array(select 1::bigint from done) as done from fence`
+
 const WRITE_ANY = `with ${ITEMS}, ${FENCE},
 complete as materialized (
   select b.body_id from fence, x join bodies b on b.group_id = $1 and b.body_id = x.body_id
@@ -72,5 +82,7 @@ release as (
 ${INSERT_LOOSE}
 ${RESULT}`
 
+/** $1 group, $2 epoch, $3 head seq, $4 object, header, header hash, author, seal, body, $10 bytes of the body. */
+export const createOne: Statement<WriteRow> = statement('write_create_one', CREATE_ONE)
 export const createInline: Statement<WriteRow> = statement('write_create_inline', CREATE_INLINE)
 export const writeAny: Statement<WriteRow> = statement('write_any', WRITE_ANY)

@@ -9,10 +9,11 @@ import { idKey } from '../../shared/ids.ts'
 import type { Database } from './database.ts'
 import { readFence } from './fence.ts'
 import type { Fence } from './fence.ts'
-import type { Value } from './statement.ts'
+import type { Statement, Value } from './statement.ts'
 import { all, first, statement } from './statement.ts'
 import { retryCollision, withStorageErrors } from './storage-error.ts'
-import { createInline, writeAny } from './write-statement.ts'
+import type { WriteRow } from './write-statement.ts'
+import { createInline, createOne, writeAny } from './write-statement.ts'
 
 /** One version of one object. Version and generation are `expected` + 1. */
 export interface WriteItem {
@@ -65,8 +66,7 @@ const READ_CURRENT = statement<CurrentRow>(
 export function writeObjects(database: Database, request: WriteRequest): Promise<WriteResult[]> {
   assertItems(request.items)
   return withStorageErrors(async () => {
-    const query = request.items.every(isNewInline) ? createInline : writeAny
-    const row = await retryCollision(() => first(database.pool, query, writeValues(request)))
+    const row = await retryCollision(() => first(database.pool, ...planWrite(request)))
     if (row === null) throw await readFence(database, request)
     return await toResults(database, request, row)
   })
@@ -82,8 +82,20 @@ function assertItems(items: readonly WriteItem[]): void {
   }
 }
 
+/** The cheapest statement that can write these items, with its values. */
+function planWrite(request: WriteRequest): [query: Statement<WriteRow>, values: Value[]] {
+  const [item] = request.items
+  if (!request.items.every(isNewInline) || item === undefined) return [writeAny, writeValues(request)]
+  return request.items.length === 1 ? [createOne, createValues(request, item)] : [createInline, writeValues(request)]
+}
+
+function createValues({ group, epoch, seq }: WriteRequest, item: WriteItem): Value[] {
+  return [group, epoch, seq, item.object, item.header, item.headerHash, item.author, item.seal, item.body, item.bodyBytes]
+}
+
+/** A tombstone of an object that never was is an oddity, not worth a statement. */
 function isNewInline(item: WriteItem): boolean {
-  return item.expected === 0 && item.bodyId === null
+  return item.expected === 0 && item.body !== null
 }
 
 function writeValues({ group, epoch, seq, items }: WriteRequest): Value[] {
