@@ -70,6 +70,11 @@ const FIND_COLLECTABLE = statement<{ group_id: Uint8Array; body_id: Uint8Array }
      and since < now() - case state when 'orphan' then $1::float8 else $2::float8 end * interval '1 millisecond'
    order by since limit 1 for update skip locked`,
 )
+/** What has lost parts is nobody’s body any more: no write may adopt it, no reader take it for a shortened one. The rest is due at once. */
+const WITHDRAW = statement(
+  'body_withdraw',
+  `update bodies set state = 'uploading', hashes = null, since = 'epoch' where group_id = $1 and body_id = $2`,
+)
 const DELETE_PARTS = statement(
   'body_delete_parts',
   `delete from body_parts where group_id = $1 and body_id = $2
@@ -142,7 +147,7 @@ export class PostgresBodies implements BodyStore {
       const body = await first(connection, FIND_COLLECTABLE, [this.#orphanMs, this.#uploadMs])
       if (body === null) return false
       const deleted = await execute(connection, DELETE_PARTS, [body.group_id, body.body_id])
-      if (deleted < COLLECTED_PARTS_MAX) await execute(connection, DELETE, [body.group_id, body.body_id])
+      await execute(connection, deleted < COLLECTED_PARTS_MAX ? DELETE : WITHDRAW, [body.group_id, body.body_id])
       return true
     })
   }

@@ -204,3 +204,29 @@ test('the collector deletes in bounded shares, takes unfinished uploads, and lea
   expect(await left()).toBe(0)
   expect(await stateOf(live)).toBe('live')
 })
+
+test('a body that the collector has begun to delete is neither adopted nor read, and may be uploaded again', async () => {
+  const other = await newGroup(database)
+  const eager = new PostgresBodies(database, { orphanMs: 0, uploadMs: 0 })
+  const name = { group: other.group, bodyId: newBodyId() }
+  await bodies.begin(name, { owner: alice })
+  await database.pool.query(`insert into body_parts select $1, $2, n, 'x' from generate_series(0, 69) n`, [name.group, name.bodyId])
+  await database.pool.query(`update bodies set state = 'complete', bytes = 70, since = now() - interval '1 hour' where body_id = $1`, [name.bodyId])
+  expect(await eager.collect()).toBe(true)
+  const put = { ...withBody(name), bodyBytes: 70 }
+  const [result] = await writeObjects(database, { group: other.group, seq: 0, epoch: 0, items: [put] })
+  expect(result).toMatchObject({ state: 'refused', error: { code: 'body_incomplete' } })
+  expect(await bodies.begin(name, { owner: alice })).toEqual([64, 65, 66, 67, 68, 69])
+})
+
+test('an orphan of many parts goes whole, however many steps that takes', async () => {
+  const other = await newGroup(database)
+  const name = { group: other.group, bodyId: newBodyId() }
+  await bodies.begin(name, { owner: alice })
+  await database.pool.query(`insert into body_parts select $1, $2, n, 'x' from generate_series(0, 139) n`, [name.group, name.bodyId])
+  await database.pool.query(`update bodies set state = 'orphan', bytes = 140, since = now() - interval '16 minutes' where body_id = $1`, [name.bodyId])
+  expect(await bodies.collect()).toBe(true)
+  await expect(bodies.read(name, { offset: 0, bytes: 1 })).rejects.toMatchObject({ code: 'not_found' })
+  while (await bodies.collect());
+  expect((await database.pool.query('select from bodies where body_id = $1', [name.bodyId])).rows).toEqual([])
+})
