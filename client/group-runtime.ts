@@ -201,7 +201,7 @@ export class GroupRuntime {
     if (!this.log.isVerified) void this.log.verifySkipped().catch(() => undefined)
   }
 
-  /** A client that cannot open the current epoch stays readable on its last one and says why. */
+  /** A client that cannot open the current epoch stays readable on its last one; its keyring says why. */
   async #openCurrent(): Promise<void> {
     const me = findActive(this.roster, this.context.identity.id)
     if (me === null) throw new ClavigerError('not_a_member')
@@ -210,7 +210,6 @@ export class GroupRuntime {
       await this.keyring.secretOf(this.roster.epoch)
     } catch (error) {
       if (!hasCode(error, 'wrap_invalid')) throw error
-      this.#emit({ type: 'epoch-unavailable', epoch: this.roster.epoch, error })
     }
   }
 
@@ -228,6 +227,7 @@ export class GroupRuntime {
     if (!equalBytes(event.group, this.id)) return
     switch (event.type) {
       case 'feed':
+        this.upkeep.changed(event.to - event.from)
         return this.feed.receive(event)
       case 'progress':
         return this.#emit({ type: 'rewrap-progress', ...event.progress })

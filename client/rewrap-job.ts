@@ -65,6 +65,7 @@ export class RewrapJob {
   /** DEKs this client has listed as unopenable. */
   readonly #listed = new Set<string>()
   #running: Promise<RewrapOutcome> | null = null
+  #compacting: Promise<number> | null = null
   #rewrapped = 0
   #unopenable = 0
 
@@ -80,8 +81,15 @@ export class RewrapJob {
     return this.#running
   }
 
-  /** Takes loose DEKs into pages and drops dead ones, at the current epoch; after a run under way. */
-  async compact(): Promise<number> {
+  /** Takes loose DEKs into pages and drops dead ones, at the current epoch; after a run under way. Joins a compaction under way. */
+  compact(): Promise<number> {
+    this.#compacting ??= this.#compactToEnd().finally(() => {
+      this.#compacting = null
+    })
+    return this.#compacting
+  }
+
+  async #compactToEnd(): Promise<number> {
     await this.#running?.catch(() => undefined)
     const before = this.#rewrapped
     await this.#insist(async () => {

@@ -7,11 +7,11 @@ import { equalBytes } from '../shared/bytes.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { Op } from '../shared/group/commit.ts'
 import { isGoodWrap, sealLink, wrapAlone } from '../shared/group/epoch.ts'
-import { linkHash } from '../shared/group/link-hash.ts'
 import type { Recipient, Roster } from '../shared/group/roster.ts'
 import { canWrite, currentEpoch, findActive, holdsKeys, recipients } from '../shared/group/roster.ts'
 import { decodeSignedHead, signHead, verifySignedHead } from '../shared/group/signed-head.ts'
 import type { KemKeyId } from '../shared/crypto/keys.ts'
+import { kemKeyId } from '../shared/crypto/keys.ts'
 import type { Head, IdentityId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
 import { LOOSE_DEKS_BEFORE_COMPACTION, REWRAP_LEASE_MS, SIGNED_HEAD_MS } from '../shared/limits.ts'
@@ -27,6 +27,8 @@ import type { RewrapJob } from './rewrap-job.ts'
 const AUDITED_MEMBERS = 8
 /** How long past its expiry an invite is looked at: by then it has expired by any clock that counts here. */
 const EXPIRY_SLACK_MS = 100
+/** Changes after which an admin’s client looks whether much is loose. */
+const CHANGES_PER_LOOK = LOOSE_DEKS_BEFORE_COMPACTION / 4
 /** Timers may be this late, and no later than this apart. */
 const TIMER_MS_MAX = 60 * 60 * 1000
 
@@ -55,6 +57,9 @@ export class Upkeep {
   #headTimer: ReturnType<typeof setTimeout> | undefined
   #expiryTimer: ReturnType<typeof setTimeout> | undefined
   #isClosed = false
+  /** Changes seen since this client last looked whether there is a job for it. */
+  #changes = 0
+  #isWaitingForLease = false
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts
@@ -86,6 +91,14 @@ export class Upkeep {
   /** Somebody left: what is owed is settled without waiting for a write. */
   rekeyOwed(): void {
     this.#later(() => this.settle())
+  }
+
+  /** Objects were written: now and then it is time to see whether much is loose. */
+  changed(count: number): void {
+    this.#changes += count
+    if (this.#changes < CHANGES_PER_LOOK) return
+    this.#changes = 0
+    this.#later(() => this.#resumeJobs())
   }
 
   /** The invites changed. */
@@ -143,7 +156,7 @@ export class Upkeep {
     log.assertRunning()
     const { roster } = log.state
     const needy = recipients(roster).find(({ kemKeyId }) => idKey(kemKeyId) === idKey(recipient))
-    if (needy === undefined || epoch !== roster.epoch || !keyring.holds(epoch)) return
+    if (needy === undefined || epoch !== roster.epoch || (await keyring.tryCurrent()) === null) return
     await this.#heal(epoch, needy)
     context.emit({ type: 'healed', epoch, wraps: 1 })
   }
@@ -226,19 +239,31 @@ export class Upkeep {
     await context.connection.request('wrap.offer', { group: context.group, epoch, recipient: recipient.kemKeyId, wrap })
   }
 
-  /** Supplies the links to epochs that the current one skipped, or links to in vain, if this client can open them (stranded epochs). */
+  /** Supplies links to what this client holds and no link leads to: skipped epochs, garbage that a commit named, links that are gone. */
   async #offerLinks(epoch: number): Promise<void> {
     const { context, log, keyring } = this.#parts
-    const { roster } = log.state
-    const current = currentEpoch(roster).link
-    const linked = new Set(roster.epochs.flatMap(({ link }) => (link === null || link === current ? [] : [link.to])))
-    const stranded = roster.epochs.filter((entry) => entry.epoch < epoch && !linked.has(entry.epoch) && keyring.holds(entry.epoch))
-    for (const { epoch: to } of stranded) {
-      const link = sealLink(await keyring.secretOf(epoch), await keyring.secretOf(to), { group: context.group, epoch, to })
-      // Every holder of both makes the same link: one of another hash opens to nothing.
-      if (current?.to === to && equalBytes(current.hash, linkHash(link))) continue
-      await context.connection.request('link.offer', { group: context.group, epoch, to, link })
+    const { group, connection, identity } = context
+    const held = log.state.roster.epochs.map((entry) => entry.epoch).filter((older) => older < epoch && keyring.holds(older))
+    const [oldest] = held
+    if (oldest === undefined) return
+    const { links } = await connection.request('epoch.read', { group, epoch, recipient: kemKeyId(identity.kem.publicKey), downTo: oldest })
+    const reached = await this.#reachedBy(links, epoch)
+    for (const to of held.filter((older) => !reached.has(older))) {
+      const link = sealLink(await keyring.secretOf(epoch), await keyring.secretOf(to), { group, epoch, to })
+      await connection.request('link.offer', { group, epoch, to, link })
     }
+  }
+
+  /** The epochs that good links lead to. Every holder of two epochs makes the same link between them. */
+  async #reachedBy(links: readonly { epoch: number; to: number; link: Uint8Array }[], from: number): Promise<ReadonlySet<number>> {
+    const { context, keyring } = this.#parts
+    const reached = new Set([from])
+    for (const { epoch, to, link } of links.toSorted((left, right) => right.epoch - left.epoch)) {
+      if (!reached.has(epoch) || reached.has(to) || !keyring.holds(epoch) || !keyring.holds(to)) continue
+      const good = sealLink(await keyring.secretOf(epoch), await keyring.secretOf(to), { group: context.group, epoch, to })
+      if (equalBytes(link, good)) reached.add(to)
+    }
+    return reached
   }
 
   async #answerRequests(): Promise<void> {
@@ -271,10 +296,19 @@ export class Upkeep {
     const isLoose = status.loose > LOOSE_DEKS_BEFORE_COMPACTION || status.deadInPages * 10 > status.pages * 256
     if (!isOld && !isLoose) return
     const { leased } = await context.connection.request('rewrap.start', { group: context.group, epoch: status.epoch })
-    // Asking counts what is sealed where: once a lease is often enough.
-    if (!leased) this.#later(() => this.#resumeJobs(), REWRAP_LEASE_MS)
+    if (!leased) this.#awaitLease()
     else if (isOld) await rewrap.run()
     else await rewrap.compact()
+  }
+
+  /** Somebody is at it. Asking counts what is sealed where: once a lease is often enough. */
+  #awaitLease(): void {
+    if (this.#isWaitingForLease) return
+    this.#isWaitingForLease = true
+    this.#later(() => {
+      this.#isWaitingForLease = false
+      return this.#resumeJobs()
+    }, REWRAP_LEASE_MS)
   }
 
   // ——— Timing ———

@@ -31,6 +31,7 @@ import { createLog } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { OutboundBudget } from './outbound-budget.ts'
 import { Referee } from './referee.ts'
+import { RewrapLeases } from './rewrap-leases.ts'
 import { Relay } from './relay/relay.ts'
 import { RetiredSpace } from './retired-space.ts'
 import type { ServerLimits } from './server-limits.ts'
@@ -190,6 +191,7 @@ class Server implements RunningServer {
       bodies: new PostgresBodies(database),
       uploads: new BodyUploads(),
       audit: new Audit(database, log, clock),
+      leases: new RewrapLeases(database, log),
       retired: new RetiredSpace(database),
     }
   }
@@ -217,6 +219,7 @@ class Server implements RunningServer {
         if (peer === null) return
         services.relay.remove(peer)
         services.uploads.remove(peer)
+        services.leases.remove(peer)
       },
     }
   }
@@ -290,7 +293,7 @@ class Server implements RunningServer {
     await stopped
     await this.#upkeep.close()
     await this.#bus.close()
-    await this.#services.audit.settle()
+    await Promise.all([this.#services.audit.settle(), this.#services.leases.settle()])
     await this.#pool.close()
     await this.#place.stop()
     this.#log.info({}, 'stopped')

@@ -12,6 +12,7 @@ import type { Referee } from './referee.ts'
 import type { Relay } from './relay/relay.ts'
 import type { BodyStore } from './storage/body-store.ts'
 import type { RetiredSpace } from './retired-space.ts'
+import type { RewrapLeases } from './rewrap-leases.ts'
 import type { WriteCombiner } from './storage/combiner.ts'
 import type { Database } from './storage/database.ts'
 
@@ -31,4 +32,5 @@ export interface Services {
   readonly uploads: BodyUploads
   readonly audit: Audit
   readonly retired: RetiredSpace
+  readonly leases: RewrapLeases
 }

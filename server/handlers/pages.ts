@@ -6,6 +6,7 @@ import type { Admission } from '../access.ts'
 import { staleEpoch } from '../object-judge.ts'
 import { readRange } from '../storage/page-ranges.ts'
 import { replacePages } from '../storage/page-replace.ts'
+import type { RewrapProgress } from '../storage/rewrap-jobs.ts'
 import { readRewrapProgress, readRewrapStatus, startRewrap } from '../storage/rewrap-jobs.ts'
 import { reportUnopenable } from '../storage/unopenable.ts'
 import type { Call, Handlers } from './handler.ts'
@@ -29,7 +30,7 @@ export const pageHandlers: Handlers<PageMethod> = {
     const progress = await atCurrentHead(call, { group, epoch }, ({ state }) =>
       replacePages(services.database, { group, epoch, seq: state.head.seq, replaced, absorbed, pages, leaseOwner: peer.binding.nonce }),
     )
-    services.relay.progressed(group, progress)
+    tellProgress(call, group, progress)
     return progress
   },
 
@@ -39,19 +40,22 @@ export const pageHandlers: Handlers<PageMethod> = {
       startRewrap(services.database, { group, epoch, seq: state.head.seq, owner: peer.binding.nonce }),
     )
     const { leased, ...progress } = started
-    services.relay.progressed(group, progress)
+    if (leased) services.leases.taken(peer, group)
+    tellProgress(call, group, progress)
     return { ...progress, leased }
   },
 
-  'rewrap.status': ({ services: { access, database, relay }, peer }, { group }) =>
-    access.readAt(group, peer, 'readsObjects', async () => {
+  'rewrap.status': (call, { group }) => {
+    const { services: { access, database }, peer } = call
+    return access.readAt(group, peer, 'readsObjects', async () => {
       const status = await readRewrapStatus(database, group)
       if (status === null) throw new ClavigerError('unknown_group')
       const { seq, ...value } = status
       const progress = await readRewrapProgress(database, group, status.epoch)
-      if (progress !== null && status.oldPages === 0 && status.oldLoose === 0) relay.progressed(group, progress)
+      if (progress !== null && status.oldPages === 0 && status.oldLoose === 0) tellProgress(call, group, progress)
       return { seq, value }
-    }),
+    })
+  },
 
   'dek.report': async (call, { group, epoch, deks }) => {
     const { services, peer } = call
@@ -65,6 +69,11 @@ export const pageHandlers: Handlers<PageMethod> = {
     }
     return {}
   },
+}
+
+/** A compaction has no goal that it could come nearer to. */
+function tellProgress({ services }: Call, group: GroupId, progress: RewrapProgress): void {
+  if (progress.total > 0) services.relay.progressed(group, progress)
 }
 
 /** Runs what only an admin may, at the head of the moment; a commit that opens no epoch only makes it start over. */

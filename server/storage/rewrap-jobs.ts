@@ -50,6 +50,7 @@ const TAKE_LEASE = statement(
   `update rewrap_jobs set lease_owner = $3, lease_until = now() + $4 * interval '1 millisecond'
    where group_id = $1 and epoch = $2 and (lease_owner is null or lease_owner = $3 or lease_until < now())`,
 )
+const END_LEASES = statement('rewrap_end_leases', 'update rewrap_jobs set lease_owner = null where group_id = $1 and lease_owner = $2')
 const READ_JOB = statement<{ total: number; done: number }>('rewrap_read_job', 'select total, done from rewrap_jobs where group_id = $1 and epoch = $2')
 const ADD_DONE = statement<{ total: number; done: number }>(
   'rewrap_add_done',
@@ -101,6 +102,13 @@ export function startRewrap(database: Database, asked: Fence & { readonly group:
     const leased = (await execute(connection, TAKE_LEASE, [group, epoch, owner, REWRAP_LEASE_MS])) > 0
     const job = await first(connection, READ_JOB, [group, epoch])
     return { epoch, total: job?.total ?? 0, done: job?.done ?? 0, leased }
+  })
+}
+
+/** Lets go of every lease that `owner` holds in a group. */
+export function endLeases(database: Database, group: GroupId, owner: Uint8Array): Promise<void> {
+  return withStorageErrors(async () => {
+    await execute(database.pool, END_LEASES, [group, owner])
   })
 }
 
