@@ -9,6 +9,7 @@ import { decodePlain } from '../shared/codec.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { SessionBinding } from '../shared/group/invite-proof.ts'
 import type { InviteId } from '../shared/ids.ts'
+import { FRAME_ITEMS_MAX } from '../shared/limits.ts'
 import type { CloseReason } from '../shared/protocol/close-codes.ts'
 import type { Authenticate, Event, Request, ServerFrame } from '../shared/protocol/messages.ts'
 import { ClientFrame } from '../shared/protocol/messages.ts'
@@ -288,7 +289,7 @@ export class Session implements TransportListener {
 
 function parseFrame(bytes: Uint8Array): ClientFrame | null {
   try {
-    const parsed = ClientFrame.safeParse(decodePlain(bytes))
+    const parsed = ClientFrame.safeParse(decodePlain(bytes, FRAME_ITEMS_MAX))
     return parsed.success ? parsed.data : null
   } catch {
     // Whatever an attacker’s bytes make a decoder throw, they are not a frame.

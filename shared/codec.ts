@@ -44,8 +44,8 @@ export function decodeCanonical(bytes: Uint8Array): unknown {
 }
 
 /** Plain data from strict CBOR without the canonical check, for frames that are neither signed nor hashed. @throws ClavigerError `malformed`. */
-export function decodePlain(bytes: Uint8Array): unknown {
-  assertDepth(bytes)
+export function decodePlain(bytes: Uint8Array, itemsMax: number = Number.POSITIVE_INFINITY): unknown {
+  assertShape(bytes, itemsMax)
   try {
     return decodeCbor(bytes, { strict: true, allowIndefinite: false, allowUndefined: false, allowInfinity: false, allowNaN: false, rejectDuplicateMapKeys: true })
   } catch (cause) {
@@ -79,11 +79,14 @@ export function uint(max: number = Number.MAX_SAFE_INTEGER): z.ZodMiniNumber<num
 /** A reference to a commit: `{seq, hash}`. */
 export const HeadSchema = z.strictObject({ seq: uint(), hash: bytesOf<CommitHash>(32) })
 
-/** Walks the initial bytes only, so that deep nesting is refused before any recursion. */
-function assertDepth(bytes: Uint8Array): void {
+/** Walks the initial bytes only, so that deep nesting and floods of items are refused before anything is made of them. */
+function assertShape(bytes: Uint8Array, itemsMax: number): void {
   const open: number[] = []
   let offset = 0
+  let items = 0
   while (offset < bytes.length) {
+    items += 1
+    if (items > itemsMax) throw new ClavigerError('malformed', `more than ${itemsMax} items`)
     const { major, argument, next } = readInitial(bytes, offset)
     offset = next
     if (major === 2 || major === 3) offset += argument

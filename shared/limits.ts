@@ -79,6 +79,8 @@ export const LOOSE_DEKS_BEFORE_COMPACTION = 2048
 // Sessions
 /** Bytes of one inbound frame. */
 export const FRAME_BYTES_MAX = 5 * MiB
+/** CBOR items of one inbound frame: twice the largest request. Millions of empty maps cost seconds and a gigabyte. */
+export const FRAME_ITEMS_MAX = 20_000
 /** Bytes of one frame a client takes: 1000 inline bodies with their headers and cold key pages. */
 export const SERVER_FRAME_BYTES_MAX = 64 * MiB
 /** Bytes of one inbound frame before authentication. */

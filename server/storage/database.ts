@@ -16,7 +16,10 @@ export interface DatabaseOptions {
   readonly url: string
   /** Connections kept at most; one process needs few, as writes of a group are combined. */
   readonly poolSize?: number
-  /** Milliseconds after which the server ends a statement; without it, never. */
+  /**
+   * Milliseconds after which the server ends a statement, or a transaction of which nothing more is heard: a process that
+   * vanished in the middle of one would otherwise keep its group’s lock until TCP gives up, which takes hours. Without it, never.
+   */
   readonly statementMsMax?: number
   /** Told about connections that break while idle; the pool replaces them. */
   readonly onIdleError?: (error: Error) => void
@@ -51,7 +54,10 @@ function poolConfig(options: DatabaseOptions): pg.PoolConfig {
     application_name: 'claviger',
     types: valueParsers,
     onConnect: async (client) => void (await client.query(PLANNER)),
-    ...(options.statementMsMax === undefined ? {} : { statement_timeout: options.statementMsMax }),
+    keepAlive: true,
+    ...(options.statementMsMax === undefined
+      ? {}
+      : { statement_timeout: options.statementMsMax, idle_in_transaction_session_timeout: options.statementMsMax }),
   }
 }
 

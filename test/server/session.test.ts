@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { encodeCanonical } from '../../shared/codec.ts'
 import { ClavigerError } from '../../shared/errors.ts'
-import { FRAME_BYTES_UNAUTHENTICATED_MAX, HANDSHAKE_MS_MAX, HEARTBEAT_MS } from '../../shared/limits.ts'
+import { FRAME_BYTES_UNAUTHENTICATED_MAX, FRAME_ITEMS_MAX, HANDSHAKE_MS_MAX, HEARTBEAT_MS } from '../../shared/limits.ts'
 import { frameOf, framePayload } from '../../server/frame.ts'
 import { asGroupId } from '../../shared/ids.ts'
 import { ALICE, CLAIM, openStage, request, stage, turn } from '../support/session-stage.ts'
@@ -105,6 +105,8 @@ describe('greeting', () => {
 })
 
 describe('frames', () => {
+  /** The frame itself, four keys, three values; then the list and what is in it. */
+  const requestOfItems = (count: number): unknown => ({ type: 'request', id: 1, method: 'session.ping', params: Array.from({ length: count - 9 }, () => 0) })
   const malformed: Record<string, Uint8Array> = {
     'is empty': new Uint8Array(0),
     'is not CBOR': Uint8Array.of(0xff, 0xff),
@@ -120,6 +122,7 @@ describe('frames', () => {
     'uses an indefinite length': Uint8Array.of(0xbf, 0xff),
     'repeats a key': Uint8Array.of(0xa2, 0x61, 0x61, 0x01, 0x61, 0x61, 0x02),
     'uses a tag': Uint8Array.of(0xc1, 0x00),
+    'has more items than any request': encodeCanonical(requestOfItems(FRAME_ITEMS_MAX + 1)),
   }
 
   it.each(Object.entries(malformed))('a frame that %s ends the session', async (_name, bytes) => {
@@ -129,6 +132,13 @@ describe('frames', () => {
       expect(transport.of('error')[0]).toMatchObject({ id: null, code: 'malformed' })
       expect(transport.closedFor).toBe('malformed')
     }
+  })
+
+  it('a frame of as many items as it may have is read', async () => {
+    const { transport } = await openStage()
+    transport.receiveBytes(encodeCanonical(requestOfItems(FRAME_ITEMS_MAX)))
+    await turn()
+    expect(transport.closedFor).toBe(null)
   })
 
   it('a frame at the unauthenticated limit is read, one byte more ends the session', async () => {

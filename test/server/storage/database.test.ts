@@ -70,3 +70,13 @@ test('closing twice is closing once', async () => {
   await other.kysely.selectFrom('groups').selectAll().execute()
   await Promise.all([other.close(), other.close()])
 })
+
+test('a transaction of which nothing more is heard is ended, and its locks with it', async () => {
+  const other = openDatabase({ url: fresh.url, statementMsMax: 50 })
+  const abandoned = await other.pool.connect()
+  const ended = new Promise<void>((resolve) => abandoned.once('error', () => resolve()))
+  await abandoned.query('begin')
+  await ended
+  abandoned.release(true)
+  await other.close()
+})
