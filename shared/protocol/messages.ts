@@ -22,11 +22,13 @@ const commitBytes = bytesUpTo(limits.COMMIT_BYTES_MAX)
 const headerBytes = bytesUpTo(limits.HEADER_BYTES_MAX)
 const seal = bytesUpTo(128)
 const epoch = uint(0x7fffffff)
-const generation = uint(0xffffffff)
+const generation = uint(limits.OBJECT_VERSION_MAX)
 const cards = z.array(bytesUpTo(limits.CARD_BYTES_MAX)).check(z.minLength(1), z.maxLength(limits.CARDS_PER_CHAIN_MAX))
 
 /** One HPKE wrap: 48 bytes under the epoch’s shared encapsulation, or 80 with its own in front (suite 1). */
 const wrap = bytesUpTo(2048)
+/** One for each recipient: members and live invites. */
+const wraps = z.array(wrap).check(z.maxLength(limits.MEMBERS_MAX + limits.LIVE_INVITES_MAX))
 
 // ——— Session ———
 
@@ -118,7 +120,7 @@ export const METHODS = {
   'identity.read': { params: z.strictObject({ identity: bytesOf<IdentityId>(32) }), result: z.strictObject({ cards }) },
   'group.list': { params: empty, result: z.strictObject({ groups: z.array(groupId) }) },
   'group.create': {
-    params: z.strictObject({ commit: commitBytes, enc: bytesUpTo(64), wraps: z.array(wrap) }),
+    params: z.strictObject({ commit: commitBytes, enc: bytesUpTo(64), wraps }),
     result: z.strictObject({ group: groupId, change: uint() }),
   },
 
@@ -144,7 +146,7 @@ export const METHODS = {
     result: z.strictObject({ hash: bytesOf(32), path: z.array(bytesOf(32)) }),
   },
   'commit.submit': {
-    params: z.strictObject({ group: groupId, commit: commitBytes, enc: bytesUpTo(64), wraps: z.array(wrap), link: z.nullable(seal) }),
+    params: z.strictObject({ group: groupId, commit: commitBytes, enc: bytesUpTo(64), wraps, link: z.nullable(seal) }),
     result: z.strictObject({ head: HeadSchema, change: uint() }),
   },
 
@@ -219,7 +221,7 @@ export const METHODS = {
     result: z.strictObject({ data: anyBytes }),
   },
   'body.hashes': {
-    params: z.strictObject({ group: groupId, bodyId, offset: uint(), bytes: uint(limits.BODY_FRAME_BYTES) }),
+    params: z.strictObject({ group: groupId, bodyId, offset: uint(limits.HASH_LIST_BYTES_MAX), bytes: uint(limits.BODY_FRAME_BYTES) }),
     result: z.strictObject({ data: anyBytes }),
   },
 
@@ -241,7 +243,7 @@ export const METHODS = {
       epoch,
       replaced: z.array(z.strictObject({ lo: bytesUpTo(16), pageId })).check(z.minLength(1), z.maxLength(limits.RANGE_PAGES_MAX)),
       /** Packed (object, generation) pairs of 20 bytes: loose seals that the new pages take in. */
-      absorbed: anyBytes,
+      absorbed: bytesUpTo(20 * limits.RANGE_PAGES_MAX * limits.PAGE_DEKS_MAX),
       pages: z.array(keyPage).check(z.minLength(1), z.maxLength(limits.RANGE_PAGES_MAX * 8)),
     }),
     result: progress,
