@@ -167,7 +167,7 @@ export class Committer {
     try {
       return { epoch: current, secret: await this.#keyring.secretOf(current) }
     } catch (error) {
-      if (!hasCode(error, 'wrap_invalid')) throw error
+      if (!hasCode(error, 'wrap_invalid', 'stale_epoch')) throw error
       const epoch = this.#keyring.newestHeld()
       return epoch === null ? null : { epoch, secret: await this.#keyring.secretOf(epoch) }
     }

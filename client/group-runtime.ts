@@ -209,7 +209,7 @@ export class GroupRuntime {
     try {
       await this.keyring.secretOf(this.roster.epoch)
     } catch (error) {
-      if (!hasCode(error, 'wrap_invalid')) throw error
+      if (!hasCode(error, 'wrap_invalid', 'stale_epoch')) throw error
     }
   }
 

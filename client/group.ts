@@ -15,6 +15,7 @@ import type { GroupParts } from './group-runtime.ts'
 import { GroupRuntime } from './group-runtime.ts'
 import type { InviteRequest } from './membership.ts'
 import { Membership } from './membership.ts'
+import { withPatience } from './patience.ts'
 import type { BodySource, PutOptions, PutReceipt } from './object-writer.ts'
 import type { PutManyItem } from './objects.ts'
 import { GroupObject } from './read-object.ts'
@@ -169,11 +170,14 @@ export class Group {
 
   /** Fetches and applies whatever is new. */
   async sync(options: Cancellable = {}): Promise<void> {
-    await this.ready(options)
     const { log, feed, context } = this.#runtime
-    await log.sync()
-    const { change } = await context.connection.request('log.head', { group: this.id }, options)
-    await feed.until(change)
+    const catchUp = async (): Promise<void> => {
+      await this.ready(options)
+      await log.sync()
+      const { change } = await context.connection.request('log.head', { group: this.id }, options)
+      await feed.until(change)
+    }
+    await withPatience(context, catchUp, options.signal)
   }
 
   /** Resolves when the commits a snapshot had skipped have been checked. */

@@ -10,7 +10,7 @@ import { ClavigerError, hasCode } from '../shared/errors.ts'
 import type { EpochContext } from '../shared/group/epoch.ts'
 import { assertEpochSecret, depositKeyPair, openLink, unwrapEpochSecret } from '../shared/group/epoch.ts'
 import type { Roster } from '../shared/group/roster.ts'
-import { findEpoch } from '../shared/group/roster.ts'
+import { currentEpoch, findEpoch } from '../shared/group/roster.ts'
 import type { EpochSealKeys } from '../shared/objects/dek.ts'
 import { epochSealKeys } from '../shared/objects/dek.ts'
 import type { GroupContext } from './group-context.ts'
@@ -29,6 +29,8 @@ export class Keyring {
   readonly #secrets: Map<number, EpochSecret>
   readonly #sealKeys = new Map<number, EpochSealKeys>()
   readonly #opening = new Map<number, Promise<EpochSecret>>()
+  /** The epoch that was last told to be unavailable. */
+  #unavailable: number | null = null
 
   constructor(context: GroupContext, roster: () => Roster, secrets: Map<number, EpochSecret>) {
     this.#context = context
@@ -49,7 +51,7 @@ export class Keyring {
   /**
    * The secret of an epoch that is not retired, opened by one’s wrap or by links if need be.
    *
-   * @throws ClavigerError `wrap_invalid`, `epoch_unavailable`, `epoch_retired`.
+   * @throws ClavigerError `wrap_invalid`, `stale_epoch`, `epoch_unavailable`, `epoch_retired`.
    */
   async secretOf(epoch: number): Promise<EpochSecret> {
     const held = this.#secrets.get(epoch)
@@ -59,6 +61,12 @@ export class Keyring {
     const opening = this.#open(epoch).finally(() => this.#opening.delete(epoch))
     this.#opening.set(epoch, opening)
     return opening
+  }
+
+  /** The secret of the current epoch if one of one’s own wraps opens; asks nobody for help. */
+  async tryCurrent(): Promise<EpochSecret | null> {
+    const { epoch } = currentEpoch(this.#roster())
+    return this.#secrets.get(epoch) ?? (await this.#tryWraps(epochContext(this.#context.group, this.#roster(), epoch)))
   }
 
   /** The keys an epoch seals DEKs and pages with. */
@@ -91,16 +99,20 @@ export class Keyring {
   async #open(epoch: number): Promise<EpochSecret> {
     const roster = this.#roster()
     const at = epochContext(this.#context.group, roster, epoch)
-    if (epoch === roster.epoch) return this.#openWrap(at)
+    if (epoch === roster.epoch) return (await this.#tryWraps(at)) ?? this.#askForHelp(epoch)
     if (![...this.#secrets.keys()].some((held) => held > epoch)) await this.secretOf(roster.epoch)
     await this.#followLinks(epoch)
-    const opened = this.#secrets.get(epoch)
-    if (opened === undefined) throw new ClavigerError('epoch_unavailable', undefined, { data: { epoch } })
+    // A stranded epoch may be linked from the current one alone.
+    const isMissing = !this.#secrets.has(epoch) && !this.#secrets.has(roster.epoch)
+    if (isMissing && (await this.tryCurrent()) !== null) await this.#followLinks(epoch)
+    // What nobody has linked may still be open to whoever was a recipient then.
+    const opened = this.#secrets.get(epoch) ?? (await this.#tryWraps(at))
+    if (opened === null) throw new ClavigerError('epoch_unavailable', undefined, { data: { epoch } })
     return opened
   }
 
   /** Tries every wrap that was offered for this client; the commitment decides which is good. */
-  async #openWrap(at: EpochContext): Promise<EpochSecret> {
+  async #tryWraps(at: EpochContext): Promise<EpochSecret | null> {
     const { connection, group, identity, counters } = this.#context
     const recipient = kemKeyId(identity.kem.publicKey)
     const { enc, wraps } = await connection.request('epoch.read', { group, epoch: at.epoch, recipient, downTo: at.epoch })
@@ -115,8 +127,21 @@ export class Keyring {
         if (!hasCode(error, 'wrap_invalid')) throw error
       }
     }
-    await connection.request('wrap.request', { group, epoch: at.epoch, recipient })
-    throw new ClavigerError('wrap_invalid', undefined, { data: { epoch: at.epoch } })
+    return null
+  }
+
+  /**
+   * Any member’s client helps; until then the group stays readable on the last epoch that is held.
+   *
+   * @throws ClavigerError `wrap_invalid`; `stale_epoch` if a newer epoch is current, which may well open.
+   */
+  async #askForHelp(epoch: number): Promise<never> {
+    const { connection, group, identity, emit } = this.#context
+    await connection.request('wrap.request', { group, epoch, recipient: kemKeyId(identity.kem.publicKey) })
+    const error = new ClavigerError('wrap_invalid', undefined, { data: { epoch } })
+    if (this.#unavailable !== epoch) emit({ type: 'epoch-unavailable', epoch, error })
+    this.#unavailable = epoch
+    throw error
   }
 
   /** A deposit key that is not derived from the secret would let its maker read what others deposit. */

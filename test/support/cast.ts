@@ -17,7 +17,7 @@ export interface CastMember {
 /** How somebody is in the group. */
 export interface Part {
   readonly role?: Role
-  readonly options?: Partial<ClavigerOptions> & { server?: number }
+  readonly options?: Partial<ClavigerOptions> & { server?: number; url?: string }
 }
 
 /**
