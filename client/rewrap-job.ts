@@ -8,10 +8,11 @@ import { compareBytes, equalBytes, toHex } from '../shared/bytes.ts'
 import { randomBytes, sha256 } from '../shared/crypto/public-crypto.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { asPageId, OBJECT_ID_BYTES } from '../shared/ids.ts'
-import { BATCH_ITEMS_MAX, RANGE_PAGES_MAX } from '../shared/limits.ts'
+import { RANGE_PAGES_MAX } from '../shared/limits.ts'
 
 import { checkDek, openDek } from '../shared/objects/dek.ts'
 import { decodeEnvelope } from '../shared/objects/header.ts'
+import type { Pair } from '../shared/objects/page.ts'
 import { decodeEntries, decodePairs, ENTRY_BYTES, pairKey } from '../shared/objects/page.ts'
 import { areWithin } from '../shared/objects/page-range.ts'
 import { dekAt, openPage } from '../shared/objects/page-seal.ts'
@@ -19,13 +20,12 @@ import type { RangeDek, RangePage } from '../shared/objects/rewrap.ts'
 import { planRange } from '../shared/objects/rewrap.ts'
 import type { KeyPageRow, LooseDekRow, Result } from '../shared/protocol/messages.ts'
 import type { Committer } from './committer.ts'
-import type { DekOpener } from './dek-opener.ts'
 import { isBadSeal } from './dek-opener.ts'
-import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
 import type { Keyring } from './keyring.ts'
-import type { ObjectIndex } from './object-index.ts'
 import { withPatience } from './patience.ts'
+import type { SealRepairParts } from './seal-repair.ts'
+import { SealRepair } from './seal-repair.ts'
 
 /** 50 pages: 12 800 DEKs, 1 MB. */
 const PAGES_PER_RANGE = 50
@@ -33,7 +33,6 @@ const PAGES_PER_RANGE = 50
 const PASSES_MAX = 32
 
 type Range = Result<'pages.range'>
-type DekPair = { readonly object: LooseDekRow['object']; readonly generation: number }
 
 /** What a job did. */
 export interface RewrapOutcome {
@@ -46,13 +45,10 @@ export interface RewrapOutcome {
   readonly unopenable: number
 }
 
-export interface RewrapParts {
-  readonly context: GroupContext
+export interface RewrapParts extends SealRepairParts {
   readonly log: GroupLog
   readonly keyring: Keyring
-  readonly index: ObjectIndex
   readonly committer: Committer
-  readonly deks: DekOpener
   /** Opens the epoch that is owed, if one is. */
   readonly settle: () => Promise<void>
 }
@@ -62,15 +58,14 @@ export class RewrapJob {
   readonly #parts: RewrapParts
   /** Hash of each page this client sealed, by page id: compared when reading back. */
   readonly #sealed = new Map<string, Uint8Array>()
-  /** DEKs this client has listed as unopenable. */
-  readonly #listed = new Set<string>()
+  readonly #repair: SealRepair
   #running: Promise<RewrapOutcome> | null = null
   #compacting: Promise<number> | null = null
   #rewrapped = 0
-  #unopenable = 0
 
   constructor(parts: RewrapParts) {
     this.#parts = parts
+    this.#repair = new SealRepair(parts)
   }
 
   /** Runs until nothing is sealed under an old epoch and the old epochs are retired; joins a run under way. */
@@ -100,7 +95,7 @@ export class RewrapJob {
   }
 
   async #runToEnd(): Promise<RewrapOutcome> {
-    const [rewrapped, unopenable] = [this.#rewrapped, this.#unopenable]
+    const [rewrapped, unopenable] = [this.#rewrapped, this.#repair.listed]
     let epoch = -1
     await this.#insist(async () => {
       ;({ epoch } = this.#parts.log.state.roster)
@@ -108,7 +103,7 @@ export class RewrapJob {
       return (await this.#moveTo(epoch)) && epoch === this.#parts.log.state.roster.epoch
     })
     const { retiredThrough } = this.#parts.log.state.roster
-    return { epoch, rewrapped: this.#rewrapped - rewrapped, unopenable: this.#unopenable - unopenable, retiredThrough }
+    return { epoch, rewrapped: this.#rewrapped - rewrapped, unopenable: this.#repair.listed - unopenable, retiredThrough }
   }
 
   /** Runs passes until one says that nothing is left; others may be faster, and connections break. */
@@ -158,14 +153,14 @@ export class RewrapJob {
     const { context, keyring, log } = this.#parts
     if ([...run.pages, ...run.loose].some((row) => row.epoch > epoch)) throw new ClavigerError('stale_epoch')
     const { dead } = range
-    const refused: DekPair[] = []
+    const refused: Pair[] = []
     const pages = await this.#openPages(run.pages)
     const loose = await this.#openLoose(run.loose, refused)
     const keys = await keyring.sealKeysOf(epoch)
     // Once a newer epoch has been accepted nothing goes under this one, least of all what was written since.
     if (log.state.roster.epoch !== epoch) throw new ClavigerError('stale_epoch')
     const plan = planRange({ keys, pages, loose, dead, newPageId: () => asPageId(randomBytes(OBJECT_ID_BYTES)) })
-    await this.#healOrReport(epoch, [...refused, ...decodePairs(plan.unopenable)])
+    await this.#repair.healOrReport(epoch, [...refused, ...decodePairs(plan.unopenable)])
     const wanted = { group: context.group, epoch, replaced: [...plan.replaced], absorbed: plan.absorbed, pages: [...plan.pages] }
     const progress = await context.connection.request('pages.replace', wanted)
     for (const page of plan.pages) this.#sealed.set(toHex(page.pageId), pageHash(page))
@@ -192,8 +187,8 @@ export class RewrapJob {
   }
 
   /** Opens loose DEKs whose header this client vouches for; the others go to `refused`. */
-  async #openLoose(rows: readonly LooseDekRow[], refused: DekPair[]): Promise<RangeDek[]> {
-    await this.#learn(rows)
+  async #openLoose(rows: readonly LooseDekRow[], refused: Pair[]): Promise<RangeDek[]> {
+    await this.#repair.learn(rows)
     const opened: RangeDek[] = []
     for (const row of rows) {
       const dek = await this.#tryLoose(row)
@@ -214,56 +209,6 @@ export class RewrapJob {
       if (!hasCode(error, 'decryption_failed')) throw error
       return null
     }
-  }
-
-  /** Fetches and judges the headers of objects this client has not seen in that version. */
-  async #learn(rows: readonly DekPair[]): Promise<void> {
-    const { context, index } = this.#parts
-    const unknown = rows.filter(({ object, generation }) => (index.get(object)?.version ?? 0) < generation).map(({ object }) => object)
-    for (let from = 0; from < unknown.length; from += BATCH_ITEMS_MAX) {
-      const objects = unknown.slice(from, from + BATCH_ITEMS_MAX)
-      const mark = index.mark(objects)
-      const { headers } = await context.connection.request('object.headers', { group: context.group, objects })
-      const verdicts = await index.acceptAll(headers.filter((header) => header !== null), mark)
-      for (const verdict of verdicts) if (verdict.state === 'refused') context.emit({ type: 'bad-item', signer: null, error: verdict.error })
-    }
-  }
-
-  // ——— Bad seals ———
-
-  /**
-   * Seals again what superseded seals still open, and lists the rest: one bad seal must not block retiring for ever.
-   *
-   * @throws ClavigerError `page_conflict` if anything was healed: the range has to be read again.
-   */
-  async #healOrReport(epoch: number, bad: readonly DekPair[]): Promise<void> {
-    const news = bad.filter((pair) => !this.#listed.has(pairKey(pair)))
-    await this.#learn(news)
-    const lost: DekPair[] = []
-    for (const pair of news) if (!(await this.#heal(pair))) lost.push(pair)
-    await this.#report(epoch, lost)
-    if (lost.length < news.length) throw new ClavigerError('page_conflict')
-  }
-
-  async #report(epoch: number, lost: readonly DekPair[]): Promise<void> {
-    const { context } = this.#parts
-    for (let from = 0; from < lost.length; from += BATCH_ITEMS_MAX) {
-      const deks = lost.slice(from, from + BATCH_ITEMS_MAX)
-      await context.connection.request('dek.report', { group: context.group, epoch, deks })
-      for (const pair of deks) this.#listed.add(pairKey(pair))
-      this.#unopenable += deks.length
-    }
-  }
-
-  async #heal({ object, generation }: DekPair): Promise<boolean> {
-    const { index, deks } = this.#parts
-    const known = index.get(object)
-    if (known === null || known.version !== generation || !known.isVouched) return false
-    const signed = decodeEnvelope(known.envelope)
-    const dek = await deks.openSuperseded(signed)
-    if (dek === null) return false
-    await deks.reseal(signed, dek)
-    return true
   }
 
   // ——— Reading back ———
@@ -306,7 +251,7 @@ export class RewrapJob {
   async #checkForeignPage(row: KeyPageRow): Promise<void> {
     const page = openPage(await this.#parts.keyring.sealKeysOf(row.epoch), row)
     const entries = decodeEntries(row.entries)
-    await this.#learn(entries)
+    await this.#repair.learn(entries)
     for (const [position, entry] of entries.entries()) {
       const known = this.#parts.index.get(entry.object)
       // Only a version that is gone may be unknown: nothing needs its DEK.
@@ -324,7 +269,7 @@ export class RewrapJob {
     const loose = new Set(range.loose.map(pairKey))
     const needed = decodeEntries(page.entries).filter((entry) => !dead.has(pairKey(entry)) && !loose.has(pairKey(entry)))
     this.#sealed.delete(toHex(page.pageId))
-    await this.#healOrReport(epoch, needed)
+    await this.#repair.healOrReport(epoch, needed)
     await this.#replace(epoch, { pages: [page], loose: range.loose.filter(({ object }) => isWithin(object, page)) }, range)
   }
 
@@ -364,7 +309,7 @@ function isWithin(object: Uint8Array, { lo, hi }: KeyPageRow): boolean {
   return areWithin(object, { lo, hi }, OBJECT_ID_BYTES)
 }
 
-function hasDead(page: KeyPageRow, dead: readonly DekPair[]): boolean {
+function hasDead(page: KeyPageRow, dead: readonly Pair[]): boolean {
   return dead.some(({ object }) => isWithin(object, page))
 }
 
