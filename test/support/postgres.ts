@@ -34,6 +34,19 @@ export function emptyDatabase(): Promise<FreshDatabase> {
   return createDatabase('template template0')
 }
 
+/** A copy of a database that may be in use: whoever is connected has to connect again. */
+export async function copyDatabase(url: string): Promise<FreshDatabase> {
+  const clusterUrl = inject('postgresUrl')
+  const name = new URL(url).pathname.slice(1)
+  await execute(clusterUrl, `alter database ${name} allow_connections false`)
+  try {
+    await execute(clusterUrl, `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}'`)
+    return await createDatabase(`template ${name}`)
+  } finally {
+    await execute(clusterUrl, `alter database ${name} allow_connections true`)
+  }
+}
+
 async function createDatabase(from: string): Promise<FreshDatabase> {
   const clusterUrl = inject('postgresUrl')
   const name = `test_${randomBytes(8).toString('hex')}`

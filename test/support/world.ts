@@ -11,7 +11,7 @@ import type { Database } from '../../server/storage/database.ts'
 import { openDatabase } from '../../server/storage/database.ts'
 import { LyingServer } from './lying-server.ts'
 import type { FreshDatabase } from './postgres.ts'
-import { freshDatabase } from './postgres.ts'
+import { copyDatabase, freshDatabase } from './postgres.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 
 /** Somebody with an identity and a store. */
@@ -37,6 +37,13 @@ export class World {
     const world = new World(await freshDatabase())
     await world.addServer(config)
     return world
+  }
+
+  /** Another server on a copy of the database as it is now: from here on they go separate ways. */
+  async branch(): Promise<World> {
+    const branch = new World(await copyDatabase(this.database.url))
+    await branch.addServer()
+    return branch
   }
 
   /** One more server process’s worth on the same database. */
