@@ -41,11 +41,17 @@ const EXPIRE = statement('audit_expire', `delete from audit_log where at < now()
 /** Notes an event. */
 export function appendAudit(database: Database, entry: AuditEntry): Promise<void> {
   const { group, kind, principal, detail } = entry
-  return withStorageErrors(async () => void (await execute(database.pool, INSERT, [group ?? NO_GROUP, kind, principal, JSON.stringify(detail)])))
+  return withStorageErrors(
+    async () => void (await execute(database.pool, INSERT, [group ?? NO_GROUP, kind, principal, JSON.stringify(detail)])),
+  )
 }
 
 /** Events before `before`, newest first. @param group - null for those outside any group. */
-export function listAudit(database: Database, group: GroupId | null, { before, limit }: { readonly before: Date; readonly limit: number }): Promise<StoredAuditEntry[]> {
+export function listAudit(
+  database: Database,
+  group: GroupId | null,
+  { before, limit }: { readonly before: Date; readonly limit: number },
+): Promise<StoredAuditEntry[]> {
   return withStorageErrors(async () => (await all(database.pool, LIST, [group ?? NO_GROUP, before, limit])).map(toEntry))
 }
 

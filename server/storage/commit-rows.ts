@@ -58,7 +58,10 @@ const INSERT_IDENTITY_GROUPS = statement(
   'identity_group_insert',
   'insert into identity_groups (identity_id, group_id) select x, $1 from unnest($2::bytea[]) as x on conflict do nothing',
 )
-const DELETE_IDENTITY_GROUPS = statement('identity_group_delete', 'delete from identity_groups where group_id = $1 and identity_id = any($2::bytea[])')
+const DELETE_IDENTITY_GROUPS = statement(
+  'identity_group_delete',
+  'delete from identity_groups where group_id = $1 and identity_id = any($2::bytea[])',
+)
 
 export async function insertCommit(connection: PoolClient, group: GroupId, commit: CommitRow & { readonly change: number }): Promise<void> {
   await execute(connection, INSERT_COMMIT, [group, commit.seq, commit.hash, commit.bytes, commit.epoch, commit.change])

@@ -48,7 +48,8 @@ export function acceptCommit(database: Database, accepted: AcceptedCommit): Prom
   return transact(database, async (connection) => {
     const change = await advanceHead(connection, accepted)
     await insertRows(connection, accepted, change)
-    if (accepted.retireThrough !== null) await retireThrough(connection, accepted.group, { through: accepted.retireThrough, epoch: accepted.commit.epoch })
+    if (accepted.retireThrough !== null)
+      await retireThrough(connection, accepted.group, { through: accepted.retireThrough, epoch: accepted.commit.epoch })
     return { change }
   })
 }
@@ -62,7 +63,11 @@ async function advanceHead(connection: PoolClient, accepted: AcceptedCommit): Pr
   throw new ClavigerError('stale_head', undefined, { data: { seq: head.seq, hash: head.hash, epoch: head.epoch } })
 }
 
-async function insertRows(connection: PoolClient, { group, commit, opening, wraps, members }: AcceptedCommit, change: number): Promise<void> {
+async function insertRows(
+  connection: PoolClient,
+  { group, commit, opening, wraps, members }: AcceptedCommit,
+  change: number,
+): Promise<void> {
   await insertCommit(connection, group, { ...commit, change })
   if (opening !== null) await insertEpoch(connection, group, { epoch: commit.epoch, seq: commit.seq, opening })
   await insertWraps(connection, group, { epoch: commit.epoch, seq: commit.seq, wraps })

@@ -64,7 +64,10 @@ const READ_PROGRESS = statement<{ group_id: Uint8Array; head_seq: number; change
   'group_progress',
   'select group_id, head_seq, change_seq from groups where group_id = any($1::bytea[])',
 )
-const LIST_GROUPS = statement<{ group_id: Uint8Array }>('group_list', 'select group_id from identity_groups where identity_id = $1 order by group_id')
+const LIST_GROUPS = statement<{ group_id: Uint8Array }>(
+  'group_list',
+  'select group_id from identity_groups where identity_id = $1 order by group_id',
+)
 const COUNT_CREATED = statement<{ count: number }>('group_count_created', 'select count(*) as count from groups where created_by = $1')
 
 interface PositionRow {

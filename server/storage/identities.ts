@@ -30,7 +30,10 @@ const READ = statement<{ signing_key: Uint8Array; revision: number; cards: Uint8
   'identity_read',
   'select signing_key, revision, cards from identities where identity_id = $1',
 )
-const COMPARE = statement<{ revision: number; same: boolean }>('identity_compare', 'select revision, cards = $2 as same from identities where identity_id = $1')
+const COMPARE = statement<{ revision: number; same: boolean }>(
+  'identity_compare',
+  'select revision, cards = $2 as same from identities where identity_id = $1',
+)
 const READ_NEWER = statement<{ identity_id: Uint8Array; revision: number }>(
   'identity_read_newer',
   `select i.identity_id, i.revision from unnest($1::bytea[], $2::int[]) as x(identity_id, revision)
@@ -60,7 +63,10 @@ export function readIdentity(database: Database, identity: IdentityId): Promise<
 }
 
 /** Which of these identities have a newer card than the revision given. */
-export function readNewerRevisions(database: Database, known: readonly Pick<IdentityRow, 'identity' | 'revision'>[]): Promise<Pick<IdentityRow, 'identity' | 'revision'>[]> {
+export function readNewerRevisions(
+  database: Database,
+  known: readonly Pick<IdentityRow, 'identity' | 'revision'>[],
+): Promise<Pick<IdentityRow, 'identity' | 'revision'>[]> {
   return withStorageErrors(async () => {
     const rows = await all(database.pool, READ_NEWER, [known.map(({ identity }) => identity), known.map(({ revision }) => revision)])
     return rows.map((row) => ({ identity: asIdentityId(row.identity_id), revision: row.revision }))

@@ -27,7 +27,11 @@ const COUNT = statement<{ offered: number; same: boolean | null }>(
 const INSERT = statement('link_offer', 'insert into links (group_id, epoch, link_to, n, link) values ($1, $2, $3, $4, $5)')
 
 /** Links from `epoch` downwards that contain no epoch below `downTo`, newest first. */
-export function readLinks(database: Database, group: GroupId, asked: { readonly epoch: number; readonly downTo: number; readonly limit?: number }): Promise<Link[]> {
+export function readLinks(
+  database: Database,
+  group: GroupId,
+  asked: { readonly epoch: number; readonly downTo: number; readonly limit?: number },
+): Promise<Link[]> {
   return withStorageErrors(async () => {
     const rows = await all(database.pool, READ, [group, asked.epoch, asked.downTo, asked.limit ?? 16_384])
     return rows.map((row) => ({ epoch: row.epoch, to: row.link_to, link: row.link }))
@@ -38,9 +42,13 @@ export function readLinks(database: Database, group: GroupId, asked: { readonly 
 export function offerLink(database: Database, group: GroupId, { epoch, to, link }: Link): Promise<void> {
   if (to >= epoch) throw new RangeError(`a link must go to an older epoch, got ${epoch} to ${to}`)
   return transact(database, (connection) =>
-    offer(connection, { group, target: to, countMax: LINKS_PER_PAIR_MAX }, {
-      count: () => first(connection, COUNT, [group, epoch, to, link]),
-      insert: (n) => execute(connection, INSERT, [group, epoch, to, n, link]),
-    }),
+    offer(
+      connection,
+      { group, target: to, countMax: LINKS_PER_PAIR_MAX },
+      {
+        count: () => first(connection, COUNT, [group, epoch, to, link]),
+        insert: (n) => execute(connection, INSERT, [group, epoch, to, n, link]),
+      },
+    ),
   )
 }

@@ -51,7 +51,10 @@ const READ_LOG = statement<LogRow>(
      where total <= $4 or seq = $2) c on true
    where g.group_id = $1 order by c.seq`,
 )
-const READ_COMMIT = statement<CommitRow>('log_read_one', 'select seq, hash, bytes, epoch, change_seq from commits where group_id = $1 and seq = $2')
+const READ_COMMIT = statement<CommitRow>(
+  'log_read_one',
+  'select seq, hash, bytes, epoch, change_seq from commits where group_id = $1 and seq = $2',
+)
 const READ_HASH = statement<{ hash: Uint8Array }>('log_read_hash', 'select hash from commits where group_id = $1 and seq = $2')
 const READ_HASHES = statement<{ hashes: Uint8Array | null }>(
   'log_read_hashes',
@@ -66,7 +69,11 @@ const READ_HASHES = statement<{ hashes: Uint8Array | null }>(
 export function readLog(
   database: Database,
   group: GroupId,
-  { from, commitsMax = LOG_PAGE_COMMITS, bytesMax = LOG_PAGE_BYTES }: { readonly from: number; readonly commitsMax?: number; readonly bytesMax?: number },
+  {
+    from,
+    commitsMax = LOG_PAGE_COMMITS,
+    bytesMax = LOG_PAGE_BYTES,
+  }: { readonly from: number; readonly commitsMax?: number; readonly bytesMax?: number },
 ): Promise<LogPage | null> {
   return withStorageErrors(async () => {
     const rows = await all(database.pool, READ_LOG, [group, from, commitsMax, bytesMax])
@@ -94,7 +101,11 @@ export function readCommitHash(database: Database, group: GroupId, seq: number):
 }
 
 /** The hashes of commits `from` to `to` (exclusive): the leaves of Merkle proofs. */
-export function readCommitHashes(database: Database, group: GroupId, { from, to }: { readonly from: number; readonly to: number }): Promise<CommitHash[]> {
+export function readCommitHashes(
+  database: Database,
+  group: GroupId,
+  { from, to }: { readonly from: number; readonly to: number },
+): Promise<CommitHash[]> {
   return withStorageErrors(async () => {
     const packed = (await first(database.pool, READ_HASHES, [group, from, to]))?.hashes ?? new Uint8Array(0)
     const count = packed.length / HASH_BYTES

@@ -92,7 +92,8 @@ const READ_OBJECTS = statement<ObjectRow>(
   'object_read',
   `with found as materialized (
      select x.n, x.object_id, o.version, o.generation, o.live, o.header, o.header_hash, o.change_seq, o.body, o.body_id, o.body_bytes,
-       l.epoch as loose_epoch, l.seal, p.lo, row_number() over (partition by p.lo, u.object_id order by x.n) as nth
+       l.epoch as loose_epoch, l.seal, p.lo, u.object_id is not null as listed,
+       row_number() over (partition by p.lo, u.object_id is null order by x.n) as nth
      from unnest($2::bytea[]) with ordinality as x(object_id, n)
      left join objects o on o.group_id = $1 and o.object_id = x.object_id
      left join loose_deks l on l.group_id = $1 and l.object_id = o.object_id and l.generation = o.generation
@@ -100,8 +101,8 @@ const READ_OBJECTS = statement<ObjectRow>(
      left join lateral (
        select k.lo from key_pages k where k.group_id = $1 and k.lo <= o.object_id order by k.lo desc limit 1) p on o.live and l.seal is null)
    select ${HEADER_COLUMNS}, o.object_id, o.body, o.body_id, o.body_bytes, o.loose_epoch, o.seal, k.page_id, k.epoch as page_epoch,
-     case when o.nth = 1 and k.page_id <> all($3::bytea[]) then k.entries end as entries,
-     case when o.nth = 1 and k.page_id <> all($3::bytea[]) then k.sealed end as sealed
+     case when (o.nth = 1 or o.listed) and k.page_id <> all($3::bytea[]) then k.entries end as entries,
+     case when (o.nth = 1 or o.listed) and k.page_id <> all($3::bytea[]) then k.sealed end as sealed
    from groups g cross join found o left join key_pages k on k.group_id = $1 and k.lo = o.lo
    where g.group_id = $1 order by o.n`,
 )
@@ -131,7 +132,12 @@ export function readHeaders(database: Database, group: GroupId, objects: readonl
   })
 }
 
-async function withHead<Row extends HeaderRow, T>(database: Database, group: GroupId, rows: readonly Row[], read: (row: Row & { version: number }) => T): Promise<ObjectsRead<T> | null> {
+async function withHead<Row extends HeaderRow, T>(
+  database: Database,
+  group: GroupId,
+  rows: readonly Row[],
+  read: (row: Row & { version: number }) => T,
+): Promise<ObjectsRead<T> | null> {
   const [head] = rows
   if (head === undefined) {
     const position = await positionOf(database.pool, group)
@@ -142,11 +148,24 @@ async function withHead<Row extends HeaderRow, T>(database: Database, group: Gro
 }
 
 function toState(row: HeaderRow & { version: number }): ObjectState {
-  return { version: row.version, generation: row.generation, live: row.live, header: row.header, headerHash: row.header_hash, change: row.change_seq }
+  return {
+    version: row.version,
+    generation: row.generation,
+    live: row.live,
+    header: row.header,
+    headerHash: row.header_hash,
+    change: row.change_seq,
+  }
 }
 
 function toObject(row: ObjectRow & { version: number }): StoredObjectRow {
-  return { ...toState(row), body: row.body, bodyId: row.body_id === null ? null : asBodyId(row.body_id), bodyBytes: row.body_bytes, dek: toDek(row) }
+  return {
+    ...toState(row),
+    body: row.body,
+    bodyId: row.body_id === null ? null : asBodyId(row.body_id),
+    bodyBytes: row.body_bytes,
+    dek: toDek(row),
+  }
 }
 
 function toDek(row: ObjectRow): StoredDek | null {

@@ -24,13 +24,19 @@ export function unpackPairs(parameter: string, recordBytes: number): string {
 export function checkPairs(records: Uint8Array, recordBytes: number): void {
   if (records.length % recordBytes !== 0) throw new ClavigerError('malformed', `pairs must be a multiple of ${recordBytes} bytes`)
   for (let start = 0; start < records.length; start += recordBytes) {
-    if (start > 0 && comparePairs(records, start - recordBytes, records, start) >= 0) throw new ClavigerError('malformed', 'pairs must be sorted and different')
+    if (start > 0 && comparePairs(records, start - recordBytes, records, start) >= 0)
+      throw new ClavigerError('malformed', 'pairs must be sorted and different')
     if ((records[start + OBJECT_ID_BYTES] ?? 0) > 0x7f) throw new ClavigerError('malformed', 'generations must be below 2^31')
   }
 }
 
 /** Splits sorted records into those whose pair is among sorted `pairs`, and the others. Both stay sorted. */
-export function splitByPairs(records: Uint8Array, recordBytes: number, pairs: Uint8Array, pairBytes: number): { among: Uint8Array; others: Uint8Array } {
+export function splitByPairs(
+  records: Uint8Array,
+  recordBytes: number,
+  pairs: Uint8Array,
+  pairBytes: number,
+): { among: Uint8Array; others: Uint8Array } {
   const among = new Uint8Array(records.length)
   const others = new Uint8Array(records.length)
   let amongBytes = 0

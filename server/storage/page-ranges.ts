@@ -131,7 +131,12 @@ export function readRange(database: Database, group: GroupId, request: RangeRequ
 }
 
 /** The loose DEKs in the span of `pages`; `next` is set if there are more of them. */
-async function readLoose(database: Database, group: GroupId, pages: readonly StoredPage[], looseMax: number): Promise<{ loose: StoredLooseDek[]; next: ObjectId | null }> {
+async function readLoose(
+  database: Database,
+  group: GroupId,
+  pages: readonly StoredPage[],
+  looseMax: number,
+): Promise<{ loose: StoredLooseDek[]; next: ObjectId | null }> {
   const [first_] = pages
   if (first_ === undefined) return { loose: [], next: null }
   const rows = await all(database.pool, READ_LOOSE, [group, first_.lo, pages.at(-1)?.hi ?? null, looseMax])

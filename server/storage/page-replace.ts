@@ -109,7 +109,8 @@ const NONE = new Uint8Array(0)
 export function replacePages(database: Database, replacement: Replacement): Promise<RewrapProgress> {
   checkReplacement(replacement)
   return transact(database, async (connection) => {
-    if ((await first(connection, LOCK_GROUP, [replacement.group, replacement.epoch, replacement.seq])) === null) throw await fenceError(connection, replacement)
+    if ((await first(connection, LOCK_GROUP, [replacement.group, replacement.epoch, replacement.seq])) === null)
+      throw await fenceError(connection, replacement)
     const pages = await lockPages(connection, replacement)
     const { missing, old } = await moveLoose(connection, replacement)
     await checkEntries(connection, replacement, missing)
@@ -129,7 +130,8 @@ function checkReplacement({ epoch, replaced, absorbed, pages }: Replacement): vo
     checkPairs(page.entries, ENTRY_BYTES)
     const count = page.entries.length / ENTRY_BYTES
     if (page.epoch !== epoch) throw new ClavigerError('malformed', 'new pages must be of the current epoch')
-    if (page.sealed.length !== (count === 0 ? 0 : SEAL_OVERHEAD_BYTES + count * DEK_BYTES)) throw new ClavigerError('malformed', 'a sealed page has not the length of its entries')
+    if (page.sealed.length !== (count === 0 ? 0 : SEAL_OVERHEAD_BYTES + count * DEK_BYTES))
+      throw new ClavigerError('malformed', 'a sealed page has not the length of its entries')
   }
   const names = [...replaced, ...pages].map(({ pageId }) => idKey(pageId))
   if (new Set(names).size !== names.length) throw new ClavigerError('malformed', 'page ids must be fresh')
@@ -141,7 +143,8 @@ async function lockPages(connection: PoolClient, { group, replaced, pages }: Rep
   const isAsNamed = locked.length === replaced.length && locked.every((page, index) => isNamed(page, replaced[index]))
   const isContiguous = locked.every((page, index) => index === 0 || isSameBound(locked[index - 1]?.hi ?? null, page.lo))
   if (!isAsNamed || !isContiguous) throw new ClavigerError('page_conflict')
-  const isSameRange = isSameBound(locked[0]?.lo ?? null, pages[0]?.lo ?? null) && isSameBound(locked.at(-1)?.hi ?? null, pages.at(-1)?.hi ?? null)
+  const isSameRange =
+    isSameBound(locked[0]?.lo ?? null, pages[0]?.lo ?? null) && isSameBound(locked.at(-1)?.hi ?? null, pages.at(-1)?.hi ?? null)
   if (!isSameRange) throw new ClavigerError('malformed', 'the new pages must fill the range of the replaced ones')
   return locked
 }

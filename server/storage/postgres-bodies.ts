@@ -32,7 +32,10 @@ const MISSING_NAMED_MAX = 64
 const COLLECTED_PARTS_MAX = 64
 
 /** The length is known when the upload ends. */
-const INSERT = statement('body_insert', `insert into bodies (group_id, body_id, state, bytes, owner) values ($1, $2, 'uploading', 0, $3) on conflict do nothing`)
+const INSERT = statement(
+  'body_insert',
+  `insert into bodies (group_id, body_id, state, bytes, owner) values ($1, $2, 'uploading', 0, $3) on conflict do nothing`,
+)
 const LOCK = statement<BodyRow>('body_lock', 'select state, owner from bodies where group_id = $1 and body_id = $2 for no key update')
 const TOUCH = statement('body_touch', 'update bodies set since = now() where group_id = $1 and body_id = $2')
 const LIST_PARTS = statement<{ part: number; bytes: number }>(
@@ -47,7 +50,10 @@ const WRITE_PART = statement(
    insert into body_parts (group_id, body_id, part, data) select $1, $2, $4::int, $5 from body
    on conflict (group_id, body_id, part) do update set data = excluded.data`,
 )
-const COMPLETE = statement('body_complete', `update bodies set state = 'complete', hashes = $3, bytes = $4, since = now() where group_id = $1 and body_id = $2`)
+const COMPLETE = statement(
+  'body_complete',
+  `update bodies set state = 'complete', hashes = $3, bytes = $4, since = now() where group_id = $1 and body_id = $2`,
+)
 /** A reader keeps an orphan: who has the header may read to the end. */
 const READ = statement<{ part: number | null; data: Uint8Array }>(
   'body_read',
@@ -105,11 +111,16 @@ export class PostgresBodies implements BodyStore {
     })
   }
 
-  writePart({ group, bodyId }: BodyName, { part, data, owner }: { readonly part: number; readonly data: Uint8Array; readonly owner: PrincipalId }): Promise<void> {
+  writePart(
+    { group, bodyId }: BodyName,
+    { part, data, owner }: { readonly part: number; readonly data: Uint8Array; readonly owner: PrincipalId },
+  ): Promise<void> {
     if (part >= PARTS_MAX) throw new ClavigerError('limit_exceeded', 'the body is too long')
-    if (data.length < 1 || data.length > BODY_PART_BYTES) throw new ClavigerError('malformed', `a part must be 1 to ${BODY_PART_BYTES} bytes`)
+    if (data.length < 1 || data.length > BODY_PART_BYTES)
+      throw new ClavigerError('malformed', `a part must be 1 to ${BODY_PART_BYTES} bytes`)
     return withStorageErrors(async () => {
-      if ((await execute(this.#database.pool, WRITE_PART, [group, bodyId, owner, part, data])) === 0) throw new ClavigerError('not_found', 'no such upload')
+      if ((await execute(this.#database.pool, WRITE_PART, [group, bodyId, owner, part, data])) === 0)
+        throw new ClavigerError('not_found', 'no such upload')
     })
   }
 
@@ -120,7 +131,8 @@ export class PostgresBodies implements BodyStore {
       if (body.state === 'complete') return
       if (body.state !== 'uploading') throw new ClavigerError('not_found', 'no such upload')
       const bytes = await lengthOf(connection, { group, bodyId })
-      if (hashes.length !== Math.ceil(bytes / SEALED_CHUNK_BYTES) * HASH_BYTES) throw new ClavigerError('body_invalid', 'the list must have one hash for each chunk')
+      if (hashes.length !== Math.ceil(bytes / SEALED_CHUNK_BYTES) * HASH_BYTES)
+        throw new ClavigerError('body_invalid', 'the list must have one hash for each chunk')
       await execute(connection, COMPLETE, [group, bodyId, hashes, bytes])
     })
   }

@@ -29,7 +29,10 @@ export interface Reseal extends Fence {
 const FALLBACKS_MAX = 8
 
 /** As strong as a write's lock, so that the generation stays live until the seal is there. */
-const LOCK_GROUP = statement('reseal_lock_group', 'select from groups where group_id = $1 and epoch = $2 and head_seq = $3 and not rekey_owed for no key update')
+const LOCK_GROUP = statement(
+  'reseal_lock_group',
+  'select from groups where group_id = $1 and epoch = $2 and head_seq = $3 and not rekey_owed for no key update',
+)
 const IS_LIVE = statement('reseal_is_live', 'select from objects where group_id = $1 and object_id = $2 and generation = $3 and live')
 const DISPLACE = statement(
   'reseal_displace',
@@ -42,7 +45,10 @@ const UNLIST = statement(
    insert into superseded_deks (group_id, object_id, generation, epoch, seal)
    select group_id, object_id, generation, epoch, seal from unlisted where seal is not null on conflict do nothing`,
 )
-const INSERT = statement('reseal_insert', 'insert into loose_deks (group_id, object_id, generation, epoch, seal) values ($1, $2, $3, $4, $5)')
+const INSERT = statement(
+  'reseal_insert',
+  'insert into loose_deks (group_id, object_id, generation, epoch, seal) values ($1, $2, $3, $4, $5)',
+)
 
 const READ_SEALS = statement<{ epoch: number; seal: Uint8Array }>(
   'fallback_seals',
@@ -82,14 +88,24 @@ async function replaceSeal(connection: PoolClient, { group, object, generation, 
 }
 
 /** Other seals of one DEK, newest epoch first: superseded ones, a listed one, pages that have or had it. */
-export function readFallbackDeks(database: Database, group: GroupId, { object, generation }: { readonly object: ObjectId; readonly generation: number }): Promise<StoredDek[]> {
+export function readFallbackDeks(
+  database: Database,
+  group: GroupId,
+  { object, generation }: { readonly object: ObjectId; readonly generation: number },
+): Promise<StoredDek[]> {
   return withStorageErrors(async () => {
     const seals = await all(database.pool, READ_SEALS, [group, object, generation, FALLBACKS_MAX])
     const pages = await all(database.pool, READ_PAGES, [group, object, FALLBACKS_MAX])
     const fromPages = pages.filter(({ entries }) => findEntry(entries, object, generation) !== null)
     const found: StoredDek[] = [
       ...seals.map(({ epoch, seal }) => ({ kind: 'loose' as const, epoch, seal })),
-      ...fromPages.map(({ page_id, epoch, entries, sealed }) => ({ kind: 'page' as const, pageId: asPageId(page_id), epoch, entries, sealed })),
+      ...fromPages.map(({ page_id, epoch, entries, sealed }) => ({
+        kind: 'page' as const,
+        pageId: asPageId(page_id),
+        epoch,
+        entries,
+        sealed,
+      })),
     ]
     return found.sort((left, right) => epochOf(right) - epochOf(left)).slice(0, FALLBACKS_MAX)
   })

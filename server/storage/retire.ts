@@ -18,7 +18,10 @@ const FIND_NEEDED = statement<{ pages: boolean; loose: boolean }>(
   `select exists (select from key_pages where group_id = $1 and epoch <= $2) as pages,
      exists (select from loose_deks where group_id = $1 and epoch <= $2) as loose`,
 )
-const MARK_GROUP = statement('retire_mark_group', 'update groups set retired_through = $2 where group_id = $1 and retired_through < $2 and epoch > $2')
+const MARK_GROUP = statement(
+  'retire_mark_group',
+  'update groups set retired_through = $2 where group_id = $1 and retired_through < $2 and epoch > $2',
+)
 const DELETIONS = [
   statement('retire_wraps', 'delete from wraps where group_id = $1 and epoch <= $2'),
   statement('retire_wrap_requests', 'delete from wrap_requests where group_id = $1 and epoch <= $2'),
@@ -37,12 +40,17 @@ const DELETIONS = [
  * @param retired - `epoch` is the current one, which is never retired.
  * @throws ClavigerError `not_retirable` (data: what still needs one of them).
  */
-export async function retireThrough(connection: PoolClient, group: GroupId, retired: { readonly through: number; readonly epoch: number }): Promise<void> {
+export async function retireThrough(
+  connection: PoolClient,
+  group: GroupId,
+  retired: { readonly through: number; readonly epoch: number },
+): Promise<void> {
   const { through, epoch } = retired
   await execute(connection, RESTAMP_EMPTY_PAGES, [group, through, epoch])
   const needed = await first(connection, FIND_NEEDED, [group, through])
   if (needed === null || needed.pages || needed.loose) throw new ClavigerError('not_retirable', undefined, { data: { ...needed } })
-  if ((await execute(connection, MARK_GROUP, [group, through])) === 0) throw new ClavigerError('not_retirable', 'The epoch is current or already retired.')
+  if ((await execute(connection, MARK_GROUP, [group, through])) === 0)
+    throw new ClavigerError('not_retirable', 'The epoch is current or already retired.')
   for (const deletion of DELETIONS) await execute(connection, deletion, [group, through])
 }
 

@@ -51,7 +51,10 @@ const TAKE_LEASE = statement(
    where group_id = $1 and epoch = $2 and (lease_owner is null or lease_owner = $3 or lease_until < now())`,
 )
 const END_LEASES = statement('rewrap_end_leases', 'update rewrap_jobs set lease_owner = null where group_id = $1 and lease_owner = $2')
-const READ_JOB = statement<{ total: number; done: number }>('rewrap_read_job', 'select total, done from rewrap_jobs where group_id = $1 and epoch = $2')
+const READ_JOB = statement<{ total: number; done: number }>(
+  'rewrap_read_job',
+  'select total, done from rewrap_jobs where group_id = $1 and epoch = $2',
+)
 const ADD_DONE = statement<{ total: number; done: number }>(
   'rewrap_add_done',
   `update rewrap_jobs set done = least(total, done + $3), lease_until = case when lease_owner = $4 then now() + $5 * interval '1 millisecond' else lease_until end
@@ -94,7 +97,10 @@ interface StatusRow {
  * @returns the progress, and whether `owner` now holds the lease.
  * @throws ClavigerError `stale_epoch`, `stale_head`, `unknown_group`.
  */
-export function startRewrap(database: Database, asked: Fence & { readonly group: GroupId; readonly owner: Uint8Array }): Promise<RewrapProgress & { readonly leased: boolean }> {
+export function startRewrap(
+  database: Database,
+  asked: Fence & { readonly group: GroupId; readonly owner: Uint8Array },
+): Promise<RewrapProgress & { readonly leased: boolean }> {
   const { group, epoch, seq, owner } = asked
   return transact(database, async (connection) => {
     if ((await first(connection, HOLD_EPOCH, [group, epoch, seq])) === null) throw await fenceError(connection, asked)

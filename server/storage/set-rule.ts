@@ -37,8 +37,14 @@ const DEAD = `coalesce((select o.generation > x.generation or not o.live from ob
 const HAS_OTHER_HEADER = `coalesce((select o.live and o.generation = x.generation and o.header_hash <> substring($2::bytea from x.at + 21 for 32)
   from objects o where o.group_id = $1 and o.object_id = x.object_id), false)`
 
-const ANY_ALIVE = statement<Found>('set_rule_alive', `select exists (select from (${unpackPairs('$2', ENTRY_BYTES)}) x where not ${DEAD}) as found`)
-const ANY_PAIR_ALIVE = statement<Found>('set_rule_pair_alive', `select exists (select from (${unpackPairs('$2', PAIR_BYTES)}) x where not ${DEAD}) as found`)
+const ANY_ALIVE = statement<Found>(
+  'set_rule_alive',
+  `select exists (select from (${unpackPairs('$2', ENTRY_BYTES)}) x where not ${DEAD}) as found`,
+)
+const ANY_PAIR_ALIVE = statement<Found>(
+  'set_rule_pair_alive',
+  `select exists (select from (${unpackPairs('$2', PAIR_BYTES)}) x where not ${DEAD}) as found`,
+)
 const ANY_NEEDED = statement<Found>(
   'set_rule_needed',
   `select exists (select from (${unpackPairs('$2', ENTRY_BYTES)}) x where not ${DEAD}

@@ -12,7 +12,10 @@ export interface SnapshotName {
   readonly author: PrincipalId
 }
 
-const INSERT = statement('snapshot_insert', 'insert into snapshots (group_id, seq, author, roster) values ($1, $2, $3, $4) on conflict do nothing')
+const INSERT = statement(
+  'snapshot_insert',
+  'insert into snapshots (group_id, seq, author, roster) values ($1, $2, $3, $4) on conflict do nothing',
+)
 const LIST = statement<{ seq: number; author: Uint8Array }>(
   'snapshot_list',
   'select seq, author from snapshots where group_id = $1 and seq > $2 order by seq desc limit $3',
@@ -29,7 +32,11 @@ export function storeSnapshot(database: Database, group: GroupId, snapshot: Snap
 }
 
 /** Snapshots of commits after `after`, newest first. */
-export function listSnapshots(database: Database, group: GroupId, { after, limit }: { readonly after: number; readonly limit: number }): Promise<SnapshotName[]> {
+export function listSnapshots(
+  database: Database,
+  group: GroupId,
+  { after, limit }: { readonly after: number; readonly limit: number },
+): Promise<SnapshotName[]> {
   return withStorageErrors(async () => {
     const rows = await all(database.pool, LIST, [group, after, limit])
     return rows.map((row) => ({ seq: row.seq, author: asIdentityId(row.author) }))
@@ -42,6 +49,10 @@ export function readSnapshot(database: Database, group: GroupId, seq: number): P
 }
 
 /** The newest roster at or before commit `seq`, to fold on from. */
-export function readSnapshotBefore(database: Database, group: GroupId, seq: number): Promise<{ readonly seq: number; readonly roster: Uint8Array } | null> {
+export function readSnapshotBefore(
+  database: Database,
+  group: GroupId,
+  seq: number,
+): Promise<{ readonly seq: number; readonly roster: Uint8Array } | null> {
   return withStorageErrors(() => first(database.pool, READ_NEWEST, [group, seq]))
 }

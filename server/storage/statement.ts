@@ -25,16 +25,28 @@ export function statement<Row extends QueryResultRow = Record<never, never>>(nam
 }
 
 /** Every row. */
-export async function all<Row extends QueryResultRow>(connection: Connection, { name, text }: Statement<Row>, values: readonly Value[]): Promise<Row[]> {
+export async function all<Row extends QueryResultRow>(
+  connection: Connection,
+  { name, text }: Statement<Row>,
+  values: readonly Value[],
+): Promise<Row[]> {
   return (await connection.query<Row>({ name, text, values: [...values] })).rows
 }
 
 /** The first row, or null. */
-export async function first<Row extends QueryResultRow>(connection: Connection, query: Statement<Row>, values: readonly Value[]): Promise<Row | null> {
+export async function first<Row extends QueryResultRow>(
+  connection: Connection,
+  query: Statement<Row>,
+  values: readonly Value[],
+): Promise<Row | null> {
   return (await all(connection, query, values))[0] ?? null
 }
 
 /** How many rows a statement wrote. */
-export async function execute(connection: Connection, { name, text }: Statement<QueryResultRow>, values: readonly Value[]): Promise<number> {
+export async function execute(
+  connection: Connection,
+  { name, text }: Statement<QueryResultRow>,
+  values: readonly Value[],
+): Promise<number> {
   return (await connection.query({ name, text, values: [...values] })).rowCount ?? 0
 }

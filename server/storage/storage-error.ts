@@ -13,9 +13,18 @@ const UNIQUE_VIOLATION = '23505'
 
 /** Too many connections, shutdown, crash recovery, a statement or connection ended from outside. */
 const UNAVAILABLE: ReadonlySet<string> = new Set(['53300', '57014', '57P01', '57P02', '57P03', '25006'])
-const SOCKET_FAILURES: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOENT', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN'])
+const SOCKET_FAILURES: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOENT',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+])
 /** The driver gives these no code. */
-const DRIVER_FAILURE = /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
+const DRIVER_FAILURE =
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
 
 /** Runs `work` and turns the database's own failures into ours; a ClavigerError passes unchanged. */
 export async function withStorageErrors<T>(work: () => Promise<T>): Promise<T> {

@@ -17,5 +17,7 @@ const EXPIRE_PAGES = statement(
 
 /** Deletes superseded seals and pages of current epochs that are older than `ageMs`. @returns how many rows. */
 export function expireSuperseded(database: Database, ageMs: number = SUPERSEDED_MS): Promise<number> {
-  return withStorageErrors(async () => (await execute(database.pool, EXPIRE_DEKS, [ageMs])) + (await execute(database.pool, EXPIRE_PAGES, [ageMs])))
+  return withStorageErrors(
+    async () => (await execute(database.pool, EXPIRE_DEKS, [ageMs])) + (await execute(database.pool, EXPIRE_PAGES, [ageMs])),
+  )
 }

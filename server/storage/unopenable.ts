@@ -15,7 +15,10 @@ import { all, first, statement } from './statement.ts'
 import { withStorageErrors } from './storage-error.ts'
 import { transact } from './transaction.ts'
 
-const LOCK_GROUP = statement('unopenable_lock_group', 'select from groups where group_id = $1 and epoch = $2 and head_seq = $3 for no key update')
+const LOCK_GROUP = statement(
+  'unopenable_lock_group',
+  'select from groups where group_id = $1 and epoch = $2 and head_seq = $3 for no key update',
+)
 /** Only live DEKs: a dead one hinders nobody. */
 const LIST = statement<PairRow>(
   'unopenable_list',
@@ -62,7 +65,12 @@ export function reportUnopenable(
   if (deks.some(({ generation }) => generation > 0x7fff_ffff)) throw new ClavigerError('malformed', 'generations must be below 2^31')
   return transact(database, async (connection) => {
     if ((await first(connection, LOCK_GROUP, [group, epoch, seq])) === null) throw await fenceError(connection, report)
-    const rows = await all(connection, LIST, [group, deks.map(({ object }) => object), deks.map(({ generation }) => generation), reportedBy])
+    const rows = await all(connection, LIST, [
+      group,
+      deks.map(({ object }) => object),
+      deks.map(({ generation }) => generation),
+      reportedBy,
+    ])
     return rows.map(toPair)
   })
 }

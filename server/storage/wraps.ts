@@ -20,7 +20,10 @@ export interface EpochWraps {
   readonly wraps: readonly (readonly Uint8Array[])[]
 }
 
-const READ_ENC = statement<{ enc: Uint8Array; retired: boolean }>('wrap_read_enc', 'select enc, retired from epochs where group_id = $1 and epoch = $2')
+const READ_ENC = statement<{ enc: Uint8Array; retired: boolean }>(
+  'wrap_read_enc',
+  'select enc, retired from epochs where group_id = $1 and epoch = $2',
+)
 const READ = statement<{ recipient_key: Uint8Array; wrap: Uint8Array }>(
   'wrap_read',
   'select recipient_key, wrap from wraps where group_id = $1 and epoch = $2 and recipient_key = any($3::bytea[]) order by recipient_key, n',
@@ -29,7 +32,10 @@ const COUNT = statement<{ offered: number; same: boolean | null }>(
   'wrap_count',
   'select count(*) as offered, bool_or(wrap = $4) as same from wraps where group_id = $1 and epoch = $2 and recipient_key = $3',
 )
-const INSERT = statement('wrap_offer', 'insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq) values ($1, $2, $3, $4, $5, $6)')
+const INSERT = statement(
+  'wrap_offer',
+  'insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq) values ($1, $2, $3, $4, $5, $6)',
+)
 const REQUEST = statement(
   'wrap_request',
   `insert into wrap_requests (group_id, epoch, recipient_key) select group_id, $2, $3 from groups where group_id = $1 and epoch = $2
@@ -39,10 +45,17 @@ const LIST_REQUESTS = statement<{ recipient_key: Uint8Array }>(
   'wrap_list_requests',
   'select recipient_key from wrap_requests where group_id = $1 and epoch = $2 order by since limit 4096',
 )
-const DELETE_REQUEST = statement('wrap_delete_request', 'delete from wrap_requests where group_id = $1 and epoch = $2 and recipient_key = $3')
+const DELETE_REQUEST = statement(
+  'wrap_delete_request',
+  'delete from wrap_requests where group_id = $1 and epoch = $2 and recipient_key = $3',
+)
 
 /** @throws ClavigerError `epoch_retired`, `epoch_unavailable` if there is no such epoch. */
-export function readWraps(database: Database, group: GroupId, asked: { readonly epoch: number; readonly recipients: readonly KemKeyId[] }): Promise<EpochWraps> {
+export function readWraps(
+  database: Database,
+  group: GroupId,
+  asked: { readonly epoch: number; readonly recipients: readonly KemKeyId[] },
+): Promise<EpochWraps> {
   return withStorageErrors(async () => {
     const epoch = await first(database.pool, READ_ENC, [group, asked.epoch])
     if (epoch === null) throw new ClavigerError('epoch_unavailable')
@@ -67,20 +80,30 @@ export function offerWrap(
 ): Promise<void> {
   const { epoch, recipient, wrap, seq } = offered
   return transact(database, async (connection) => {
-    await offer(connection, { group, target: epoch, countMax: WRAPS_PER_RECIPIENT_MAX }, {
-      count: () => first(connection, COUNT, [group, epoch, recipient, wrap]),
-      insert: (n) => execute(connection, INSERT, [group, epoch, recipient, n, wrap, seq]),
-    })
+    await offer(
+      connection,
+      { group, target: epoch, countMax: WRAPS_PER_RECIPIENT_MAX },
+      {
+        count: () => first(connection, COUNT, [group, epoch, recipient, wrap]),
+        insert: (n) => execute(connection, INSERT, [group, epoch, recipient, n, wrap, seq]),
+      },
+    )
     await execute(connection, DELETE_REQUEST, [group, epoch, recipient])
   })
 }
 
 /** Notes that a recipient has no wrap of the current epoch that opens. @returns false if the epoch is not current. */
-export function requestWrap(database: Database, group: GroupId, asked: { readonly epoch: number; readonly recipient: KemKeyId }): Promise<boolean> {
+export function requestWrap(
+  database: Database,
+  group: GroupId,
+  asked: { readonly epoch: number; readonly recipient: KemKeyId },
+): Promise<boolean> {
   return withStorageErrors(async () => (await execute(database.pool, REQUEST, [group, asked.epoch, asked.recipient])) > 0)
 }
 
 /** Who asks for a wrap of `epoch`, oldest request first. */
 export function listWrapRequests(database: Database, group: GroupId, epoch: number): Promise<KemKeyId[]> {
-  return withStorageErrors(async () => (await all(database.pool, LIST_REQUESTS, [group, epoch])).map((row) => asKemKeyId(row.recipient_key)))
+  return withStorageErrors(async () =>
+    (await all(database.pool, LIST_REQUESTS, [group, epoch])).map((row) => asKemKeyId(row.recipient_key)),
+  )
 }

@@ -116,7 +116,11 @@ function writeValues({ group, epoch, seq, items }: WriteRequest): Value[] {
   ]
 }
 
-async function toResults(database: Database, request: WriteRequest, row: { readonly base: number; readonly done: readonly number[] }): Promise<WriteResult[]> {
+async function toResults(
+  database: Database,
+  request: WriteRequest,
+  row: { readonly base: number; readonly done: readonly number[] },
+): Promise<WriteResult[]> {
   const done = new Set(row.done)
   const refused = request.items.filter((_, index) => !done.has(index + 1))
   const errors = refused.length === 0 ? new Map<string, ClavigerError>() : await explain(database, request.group, refused)

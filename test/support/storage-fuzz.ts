@@ -59,7 +59,16 @@ export async function runStorageFuzz(options: FuzzOptions): Promise<FuzzOutcome>
 
 /** Failures that clients live with; anything else is a violation. */
 const EXPECTED = new Set([
-  'stale_head', 'stale_epoch', 'rekey_owed', 'version_conflict', 'page_conflict', 'not_retirable', 'server_unavailable', 'body_incomplete', 'not_found', 'body_invalid',
+  'stale_head',
+  'stale_epoch',
+  'rekey_owed',
+  'version_conflict',
+  'page_conflict',
+  'not_retirable',
+  'server_unavailable',
+  'body_incomplete',
+  'not_found',
+  'body_invalid',
 ])
 
 /** What the writers know of an object: shared among them, as clients share it through the feed. */
@@ -96,7 +105,11 @@ class World {
   }
 
   static async open(options: FuzzOptions): Promise<World> {
-    const databases = [openDatabase({ url: options.url, poolSize: 8 }), openDatabase({ url: options.url, poolSize: 8 }), openDatabase({ url: options.url, poolSize: 1 })] as const
+    const databases = [
+      openDatabase({ url: options.url, poolSize: 8 }),
+      openDatabase({ url: options.url, poolSize: 8 }),
+      openDatabase({ url: options.url, poolSize: 1 }),
+    ] as const
     // The one connection that is never killed.
     await databases[2].pool.query(`set application_name = 'fuzz-checker'`)
     const { group, alice } = await newGroup(databases[0])
@@ -144,7 +157,8 @@ class World {
       try {
         await act(random)
       } catch (error) {
-        if (!(error instanceof ClavigerError) || !EXPECTED.has(error.code)) this.#violate(`${name}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+        if (!(error instanceof ClavigerError) || !EXPECTED.has(error.code))
+          this.#violate(`${name}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
         else this.#count(`${name} ${error.code}`)
       }
     }
@@ -171,7 +185,8 @@ class World {
     this.#count(item.seal === null ? 'deletes' : item.expected === 0 ? 'puts' : 'replaces')
     const known = this.#known.get(idKey(item.object))
     const version = item.expected + 1
-    if (known === undefined || known.version < version) this.#known.set(idKey(item.object), { object: item.object, version, live: item.seal !== null })
+    if (known === undefined || known.version < version)
+      this.#known.set(idKey(item.object), { object: item.object, version, live: item.seal !== null })
   }
 
   async #planItems(random: SeededRandom, epoch: number): Promise<WriteItem[]> {
@@ -233,7 +248,12 @@ class World {
   }
 
   async #rewrapRange(random: SeededRandom, lo: Uint8Array, owner: Uint8Array): Promise<Uint8Array | null> {
-    const range = await readRange(this.#database, this.#group, { lo, pagesMax: random.between(1, 8), looseMax: random.between(5, 200), dead: random.chance(0.7) })
+    const range = await readRange(this.#database, this.#group, {
+      lo,
+      pagesMax: random.between(1, 8),
+      looseMax: random.between(5, 200),
+      dead: random.chance(0.7),
+    })
     if (range === null) throw new Error('the group is gone')
     await delay(random.below(6))
     try {
@@ -278,7 +298,8 @@ class World {
     const unopenable: Pair[] = []
     for (const page of range.pages) {
       const marks = openPage(page.sealed)
-      for (const [index, entry] of decodeEntries(page.entries).entries()) live.set(pairKey(entry), { ...entry, mark: marks[index] ?? new Uint8Array(0) })
+      for (const [index, entry] of decodeEntries(page.entries).entries())
+        live.set(pairKey(entry), { ...entry, mark: marks[index] ?? new Uint8Array(0) })
     }
     // A loose seal takes the place of a page's.
     for (const loose of range.loose) live.set(pairKey(loose), { ...loose, mark: openLoose(loose.seal) })
@@ -348,7 +369,9 @@ class World {
 
   async #readObjects(random: SeededRandom): Promise<void> {
     await delay(random.below(10))
-    const asked = Array.from({ length: random.between(1, 30) }, () => random.pick([...this.#known.values()])).filter((known) => known !== undefined)
+    const asked = Array.from({ length: random.between(1, 30) }, () => random.pick([...this.#known.values()])).filter(
+      (known) => known !== undefined,
+    )
     const before = asked.map(({ version }) => version)
     const read = await readObjects(this.#other, this.#group, { objects: asked.map(({ object }) => object) })
     const pages = new Map<string, { readonly entries: Uint8Array; readonly sealed: Uint8Array }>()
@@ -360,10 +383,16 @@ class World {
       if (found.dek === null) this.#count('reads without DEK')
       if (found.dek?.kind === 'page') pages.set(idKey(found.dek.pageId), found.dek)
       const page = found.dek === null || found.dek.kind === 'loose' ? undefined : pages.get(idKey(found.dek.pageId))
-      const mark = found.dek?.kind === 'loose' ? openLoose(found.dek.seal) : page === undefined ? undefined : markIn(page, { object, generation: found.generation })
+      const mark =
+        found.dek?.kind === 'loose'
+          ? openLoose(found.dek.seal)
+          : page === undefined
+            ? undefined
+            : markIn(page, { object, generation: found.generation })
       const pair = { object, generation: found.generation }
       if (found.dek?.kind === 'known' && page === undefined) this.#violate('reader: a page is named that was not sent')
-      if (found.dek !== null && (mark === undefined || !equalBytes(mark, markOf(pair))) && !this.#broken.has(pairKey(pair))) this.#violate(`reader: no DEK that opens: ${pairKey(pair)}`)
+      if (found.dek !== null && (mark === undefined || !equalBytes(mark, markOf(pair))) && !this.#broken.has(pairKey(pair)))
+        this.#violate(`reader: no DEK that opens: ${pairKey(pair)}`)
       this.#count('reads')
     }
   }
@@ -433,7 +462,8 @@ class World {
     for (const sentence of findViolations(rows, (pair) => this.#resealed.has(pairKey(pair)))) this.#violate(sentence)
     for (const sentence of findWrongSeals(rows, (pair) => this.#broken.has(pairKey(pair)))) this.#violate(sentence)
     const versions = new Map(rows.objects.map((row) => [idKey(row.object_id), row.version]))
-    for (const { object, version } of acknowledged) if ((versions.get(idKey(object)) ?? 0) < version) this.#violate('an acknowledged write is lost')
+    for (const { object, version } of acknowledged)
+      if ((versions.get(idKey(object)) ?? 0) < version) this.#violate('an acknowledged write is lost')
     this.#count('checks')
   }
 
@@ -451,7 +481,8 @@ class World {
     if (wrong !== null) this.#violate(`feed: ${wrong}`)
     const rows = await readGroupRows(this.#checker, this.#group)
     for (const row of rows.objects) {
-      if (!equalBytes(sha256(reader.headers.get(idKey(row.object_id)) ?? new Uint8Array(0)), row.header_hash)) this.#violate('feed: an object’s newest header never came')
+      if (!equalBytes(sha256(reader.headers.get(idKey(row.object_id)) ?? new Uint8Array(0)), row.header_hash))
+        this.#violate('feed: an object’s newest header never came')
     }
     if (reader.seq !== rows.group.head_seq) this.#violate('feed: a commit never came')
     this.#count('objects at the end', rows.objects.length)
@@ -471,12 +502,22 @@ function buildPages(random: SeededRandom, range: PageRange, live: readonly Opene
   const pages: StoredPage[] = []
   let lo = range.pages[0]?.lo ?? new Uint8Array(0)
   const end = range.pages.at(-1)?.hi ?? null
-  for (let from = 0; ; ) {
+  for (let from = 0; ;) {
     let to = Math.min(sorted.length, from + random.between(1, 25))
     while (to > from && to < sorted.length && idKey(sorted[to]?.object ?? lo) === idKey(sorted[to - 1]?.object ?? lo)) to += 1
     const hi = to >= sorted.length ? end : (sorted[to]?.object ?? end)
     const taken = sorted.slice(from, to)
-    pages.push({ lo, hi, pageId: asPageId(newBytes(random)), epoch: range.epoch, entries: encodeEntries(taken), sealed: pageSeal(taken.map(({ mark }) => mark), range.epoch) })
+    pages.push({
+      lo,
+      hi,
+      pageId: asPageId(newBytes(random)),
+      epoch: range.epoch,
+      entries: encodeEntries(taken),
+      sealed: pageSeal(
+        taken.map(({ mark }) => mark),
+        range.epoch,
+      ),
+    })
     if (to >= sorted.length || hi === null) return pages
     lo = hi
     from = to
@@ -536,4 +577,3 @@ class FeedReader {
     }
   }
 }
-

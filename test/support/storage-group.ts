@@ -26,7 +26,10 @@ export function newWraps(count: number): NewWrap[] {
 }
 
 /** A group of one admin, at commit 0 and epoch 0. */
-export async function newGroup(database: Database, changes: Partial<Genesis> = {}): Promise<{ readonly group: GroupId; readonly alice: IdentityId }> {
+export async function newGroup(
+  database: Database,
+  changes: Partial<Genesis> = {},
+): Promise<{ readonly group: GroupId; readonly alice: IdentityId }> {
   const group = newGroupId()
   const alice = newIdentityId()
   await createGroup(database, {
@@ -51,7 +54,11 @@ export async function positionOf(database: Database, group: GroupId): Promise<Gr
 }
 
 /** The next commit on `position`: opens an epoch if told so. */
-export function nextCommit(group: GroupId, position: GroupPosition, changes: Partial<AcceptedCommit> & { readonly opens?: boolean } = {}): AcceptedCommit {
+export function nextCommit(
+  group: GroupId,
+  position: GroupPosition,
+  changes: Partial<AcceptedCommit> & { readonly opens?: boolean } = {},
+): AcceptedCommit {
   const { opens = false, ...rest } = changes
   const epoch = position.epoch + (opens ? 1 : 0)
   return {
@@ -69,7 +76,11 @@ export function nextCommit(group: GroupId, position: GroupPosition, changes: Par
 }
 
 /** Commits on the head of the moment. */
-export async function commitNext(database: Database, group: GroupId, changes: Partial<AcceptedCommit> & { readonly opens?: boolean } = {}): Promise<AcceptedCommit> {
+export async function commitNext(
+  database: Database,
+  group: GroupId,
+  changes: Partial<AcceptedCommit> & { readonly opens?: boolean } = {},
+): Promise<AcceptedCommit> {
   const accepted = nextCommit(group, await positionOf(database, group), changes)
   await acceptCommit(database, accepted)
   return accepted

@@ -73,7 +73,8 @@ export async function readGroupRows(database: Database, group: GroupId): Promise
   const connection = await database.pool.connect()
   try {
     await connection.query('begin isolation level repeatable read read only')
-    const read = async <Row>(text: string, ...values: readonly unknown[]): Promise<Row[]> => (await connection.query(text, [group, ...values])).rows as Row[]
+    const read = async <Row>(text: string, ...values: readonly unknown[]): Promise<Row[]> =>
+      (await connection.query(text, [group, ...values])).rows as Row[]
     const [state] = await read<GroupRows['group']>('select head_seq, epoch, retired_through, change_seq from groups where group_id = $1')
     if (state === undefined) throw new Error('no such group')
     const [undead = {}] = await read<Record<string, number>>(UNDEAD, state.retired_through)
@@ -100,7 +101,13 @@ export async function readGroupRows(database: Database, group: GroupId): Promise
  * @param mayBeShadowed - DEKs that were resealed: only they may be loose and in a page at once.
  */
 export function findViolations(rows: GroupRows, mayBeShadowed: (pair: Pair) => boolean): string[] {
-  return [...partitionViolations(rows), ...placeViolations(rows, mayBeShadowed), ...epochViolations(rows), ...orderViolations(rows), ...bodyViolations(rows)]
+  return [
+    ...partitionViolations(rows),
+    ...placeViolations(rows, mayBeShadowed),
+    ...epochViolations(rows),
+    ...orderViolations(rows),
+    ...bodyViolations(rows),
+  ]
 }
 
 function partitionViolations({ pages }: GroupRows): string[] {
@@ -123,7 +130,8 @@ function placeViolations({ objects, loose, pages, unopenable }: GroupRows, mayBe
     const entries = decodeEntries(page.entries)
     if (entries.length !== page.count) found.push('a page has not as many entries as it says')
     for (const entry of entries) {
-      if (compareBytes(entry.object, page.lo) < 0 || (page.hi !== null && compareBytes(entry.object, page.hi) >= 0)) found.push('an entry is outside its page')
+      if (compareBytes(entry.object, page.lo) < 0 || (page.hi !== null && compareBytes(entry.object, page.hi) >= 0))
+        found.push('an entry is outside its page')
       if (paged.has(pairKey(entry))) found.push(`a DEK is in two pages: ${pairKey(entry)}`)
       paged.set(pairKey(entry), entry.headerHash)
     }
@@ -154,7 +162,8 @@ function orderViolations({ group, objects, commits }: GroupRows): string[] {
   for (const [index, commit] of commits.entries()) {
     const before = commits[index - 1]
     if (commit.seq !== index) found.push(`commit ${index} is missing`)
-    if (before !== undefined && (before.change_seq >= commit.change_seq || before.epoch > commit.epoch)) found.push(`commit ${index} is out of order`)
+    if (before !== undefined && (before.change_seq >= commit.change_seq || before.epoch > commit.epoch))
+      found.push(`commit ${index} is out of order`)
   }
   if (commits.length !== group.head_seq + 1) found.push('the head is not the last commit')
   return found
@@ -227,14 +236,16 @@ export function findWrongSeals(rows: GroupRows, mayBeBroken: (pair: Pair) => boo
   for (const row of rows.loose) {
     if (row.seal === null) continue
     if (epochOfSeal(row.seal) !== row.epoch) found.push('a loose seal is of another epoch than its row')
-    if (!equalBytes(openLoose(row.seal), markOf(pairOf(row))) && !mayBeBroken(pairOf(row))) found.push(`a loose seal holds another DEK: ${keyOf(row)}`)
+    if (!equalBytes(openLoose(row.seal), markOf(pairOf(row))) && !mayBeBroken(pairOf(row)))
+      found.push(`a loose seal holds another DEK: ${keyOf(row)}`)
   }
   for (const page of rows.pages) {
     if (page.count === 0) continue
     if (epochOfSeal(page.sealed) !== page.epoch) found.push('a page is of another epoch than its row')
     const marks = openPage(page.sealed)
     for (const [index, entry] of decodeEntries(page.entries).entries()) {
-      if (!equalBytes(marks[index] ?? new Uint8Array(0), markOf(entry)) && !mayBeBroken(entry)) found.push(`a page holds another DEK: ${pairKey(entry)}`)
+      if (!equalBytes(marks[index] ?? new Uint8Array(0), markOf(entry)) && !mayBeBroken(entry))
+        found.push(`a page holds another DEK: ${pairKey(entry)}`)
     }
   }
   return found

@@ -19,7 +19,8 @@ export function liveEntries(range: PageRange): PageEntry[] {
   const dead = new Set(decodePairs(range.dead).map(pairKey))
   const entries = new Map<string, PageEntry>()
   for (const entry of [...range.pages.flatMap((page) => decodeEntries(page.entries)), ...range.loose]) {
-    if (!dead.has(pairKey(entry))) entries.set(pairKey(entry), { object: entry.object, generation: entry.generation, headerHash: entry.headerHash })
+    if (!dead.has(pairKey(entry)))
+      entries.set(pairKey(entry), { object: entry.object, generation: entry.generation, headerHash: entry.headerHash })
   }
   return [...entries.values()]
 }

@@ -50,10 +50,14 @@ async function write(item: WriteItem): Promise<unknown> {
   return (await writeObjects(database, { group, seq: 0, epoch: 0, items: [item] }))[0]
 }
 
-const withBody = (name: BodyName, changes: Partial<WriteItem> = {}): WriteItem => newItem({ body: null, bodyId: name.bodyId, bodyBytes: BYTES, ...changes })
+const withBody = (name: BodyName, changes: Partial<WriteItem> = {}): WriteItem =>
+  newItem({ body: null, bodyId: name.bodyId, bodyBytes: BYTES, ...changes })
 
 async function stateOf({ bodyId }: BodyName): Promise<string> {
-  const { rows } = await database.pool.query<{ state: string }>('select state from bodies where group_id = $1 and body_id = $2', [group, bodyId])
+  const { rows } = await database.pool.query<{ state: string }>('select state from bodies where group_id = $1 and body_id = $2', [
+    group,
+    bodyId,
+  ])
   return rows[0]?.state ?? 'gone'
 }
 
@@ -78,7 +82,8 @@ describe('an upload', () => {
     const name = newName()
     await bodies.begin(name, { owner: alice })
     const writePart = (part: number, data: Uint8Array) => bodies.writePart(name, { part, data, owner: alice })
-    for (const data of [new Uint8Array(0), new Uint8Array(BODY_PART_BYTES + 1)]) expect(() => writePart(0, data)).toThrow(expect.objectContaining({ code: 'malformed' }))
+    for (const data of [new Uint8Array(0), new Uint8Array(BODY_PART_BYTES + 1)])
+      expect(() => writePart(0, data)).toThrow(expect.objectContaining({ code: 'malformed' }))
     expect(() => writePart(2 ** 21, partOf(2))).toThrow(expect.objectContaining({ code: 'limit_exceeded' }))
     await writePart(0, partOf(2))
     await writePart(1, partOf(2))
@@ -92,7 +97,10 @@ describe('an upload', () => {
     await bodies.begin(name, { owner: alice })
     await expect(bodies.complete(name, { hashes, owner: alice })).rejects.toMatchObject({ code: 'body_incomplete' })
     await bodies.writePart(name, { part: 2, data: partOf(2), owner: alice })
-    await expect(bodies.complete(name, { hashes, owner: alice })).rejects.toMatchObject({ code: 'body_incomplete', data: { missing: [0, 1] } })
+    await expect(bodies.complete(name, { hashes, owner: alice })).rejects.toMatchObject({
+      code: 'body_incomplete',
+      data: { missing: [0, 1] },
+    })
     for (const part of [0, 1]) await bodies.writePart(name, { part, data: partOf(part), owner: alice })
     await expect(bodies.complete(name, { hashes: hashes.slice(32), owner: alice })).rejects.toMatchObject({ code: 'body_invalid' })
     await bodies.complete(name, { hashes, owner: alice })
@@ -146,9 +154,14 @@ describe('a body', () => {
       { offset: BYTES, bytes: 1 },
     ]
     for (const range of ranges) {
-      expect(Buffer.compare(await bodies.read(name, range), content.slice(range.offset, range.offset + range.bytes)), JSON.stringify(range)).toBe(0)
+      expect(
+        Buffer.compare(await bodies.read(name, range), content.slice(range.offset, range.offset + range.bytes)),
+        JSON.stringify(range),
+      ).toBe(0)
     }
-    expect(concat(await bodies.readHashes(name, { offset: 0, bytes: 64 }), await bodies.readHashes(name, { offset: 64, bytes: 1 << 20 }))).toEqual(hashes)
+    expect(
+      concat(await bodies.readHashes(name, { offset: 0, bytes: 64 }), await bodies.readHashes(name, { offset: 64, bytes: 1 << 20 })),
+    ).toEqual(hashes)
   })
 })
 
@@ -169,7 +182,8 @@ describe('an orphan', () => {
     const { object } = newItem()
     await write(withBody(name, { object }))
     await write(newTombstone(object, 1))
-    const age = (minutes: number) => database.pool.query(`update bodies set since = now() - $2 * interval '1 minute' where body_id = $1`, [name.bodyId, minutes])
+    const age = (minutes: number) =>
+      database.pool.query(`update bodies set since = now() - $2 * interval '1 minute' where body_id = $1`, [name.bodyId, minutes])
     const collectAll = async () => {
       while (await bodies.collect());
     }
@@ -179,7 +193,10 @@ describe('an orphan', () => {
     await age(0)
     await age(14)
     await bodies.read(name, { offset: 0, bytes: 1 })
-    const { rows } = await database.pool.query<{ fresh: boolean }>(`select since > now() - interval '1 minute' as fresh from bodies where body_id = $1`, [name.bodyId])
+    const { rows } = await database.pool.query<{ fresh: boolean }>(
+      `select since > now() - interval '1 minute' as fresh from bodies where body_id = $1`,
+      [name.bodyId],
+    )
     expect(rows).toEqual([{ fresh: true }])
     await age(16)
     await collectAll()
@@ -211,7 +228,9 @@ test('a body that the collector has begun to delete is neither adopted nor read,
   const name = { group: other.group, bodyId: newBodyId() }
   await bodies.begin(name, { owner: alice })
   await database.pool.query(`insert into body_parts select $1, $2, n, 'x' from generate_series(0, 69) n`, [name.group, name.bodyId])
-  await database.pool.query(`update bodies set state = 'complete', bytes = 70, since = now() - interval '1 hour' where body_id = $1`, [name.bodyId])
+  await database.pool.query(`update bodies set state = 'complete', bytes = 70, since = now() - interval '1 hour' where body_id = $1`, [
+    name.bodyId,
+  ])
   expect(await eager.collect()).toBe(true)
   const put = { ...withBody(name), bodyBytes: 70 }
   const [result] = await writeObjects(database, { group: other.group, seq: 0, epoch: 0, items: [put] })
@@ -224,7 +243,9 @@ test('an orphan of many parts goes whole, however many steps that takes', async 
   const name = { group: other.group, bodyId: newBodyId() }
   await bodies.begin(name, { owner: alice })
   await database.pool.query(`insert into body_parts select $1, $2, n, 'x' from generate_series(0, 139) n`, [name.group, name.bodyId])
-  await database.pool.query(`update bodies set state = 'orphan', bytes = 140, since = now() - interval '16 minutes' where body_id = $1`, [name.bodyId])
+  await database.pool.query(`update bodies set state = 'orphan', bytes = 140, since = now() - interval '16 minutes' where body_id = $1`, [
+    name.bodyId,
+  ])
   expect(await bodies.collect()).toBe(true)
   await expect(bodies.read(name, { offset: 0, bytes: 1 })).rejects.toMatchObject({ code: 'not_found' })
   while (await bodies.collect());

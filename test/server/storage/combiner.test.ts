@@ -46,7 +46,9 @@ test('an item that is refused does not fail its neighbours', async () => {
   const { combiner } = recorded()
   const taken = newItem()
   const [, , refused, after] = await Promise.all(
-    [taken, newItem(), newItem({ object: taken.object }), newItem()].map((item) => combiner.write({ group, seq: 0, epoch: 0, items: [item] })),
+    [taken, newItem(), newItem({ object: taken.object }), newItem()].map((item) =>
+      combiner.write({ group, seq: 0, epoch: 0, items: [item] }),
+    ),
   )
   expect(refused).toMatchObject([{ state: 'refused', error: { code: 'version_conflict' } }])
   expect(after).toMatchObject([{ state: 'accepted' }])
@@ -56,7 +58,9 @@ test('an item the database cannot store fails alone', async () => {
   const { group } = await newGroup(database)
   const { combiner } = recorded()
   const impossible: WriteItem = newItem({ bodyBytes: 2 ** 70 })
-  const outcomes = await Promise.allSettled([newItem(), newItem(), impossible, newItem()].map((item) => combiner.write({ group, seq: 0, epoch: 0, items: [item] })))
+  const outcomes = await Promise.allSettled(
+    [newItem(), newItem(), impossible, newItem()].map((item) => combiner.write({ group, seq: 0, epoch: 0, items: [item] })),
+  )
   expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled'])
 })
 
@@ -73,7 +77,12 @@ test('a request with a stale fence is refused alone', async () => {
   const { group } = await newGroup(database)
   await commitNext(database, group, { opens: true })
   const { combiner } = recorded()
-  const heads = [{ seq: 1, epoch: 1 }, { seq: 1, epoch: 1 }, { seq: 0, epoch: 0 }, { seq: 1, epoch: 1 }]
+  const heads = [
+    { seq: 1, epoch: 1 },
+    { seq: 1, epoch: 1 },
+    { seq: 0, epoch: 0 },
+    { seq: 1, epoch: 1 },
+  ]
   const outcomes = await Promise.allSettled(heads.map((head) => combiner.write({ group, ...head, items: [newItem()] })))
   expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled'])
 })
@@ -84,7 +93,14 @@ test('a transaction is bounded by writes and by bytes, a single request is not c
   const write = (items: readonly WriteItem[]) => combiner.write({ group, seq: 0, epoch: 0, items })
   const many = (count: number) => Array.from({ length: count }, () => newItem())
   const body = new Uint8Array(COMBINED_BYTES_MAX / 4)
-  const sizes = [many(1), many(200), many(COMBINED_WRITES_MAX - 200), many(1), many(1000), ...Array.from({ length: 6 }, () => [newItem({ body, bodyBytes: body.length })])]
+  const sizes = [
+    many(1),
+    many(200),
+    many(COMBINED_WRITES_MAX - 200),
+    many(1),
+    many(1000),
+    ...Array.from({ length: 6 }, () => [newItem({ body, bodyBytes: body.length })]),
+  ]
   await Promise.all(sizes.map(write))
   expect(transactions.map(({ written }) => written.length)).toEqual([1, COMBINED_WRITES_MAX, 1, 1000, 3, 3])
 })

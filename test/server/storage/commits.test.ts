@@ -18,7 +18,17 @@ import type { GroupId } from '../../../shared/ids.ts'
 import { asCommitHash, idKey } from '../../../shared/ids.ts'
 import type { FreshDatabase } from '../../support/postgres.ts'
 import { freshDatabase } from '../../support/postgres.ts'
-import { commitNext, newGroup, newGroupId, newIdentityId, newItem, newPageId, newWraps, nextCommit, positionOf } from '../../support/storage-group.ts'
+import {
+  commitNext,
+  newGroup,
+  newGroupId,
+  newIdentityId,
+  newItem,
+  newPageId,
+  newWraps,
+  nextCommit,
+  positionOf,
+} from '../../support/storage-group.ts'
 import { absorbAll } from '../../support/storage-pages.ts'
 
 let fresh: FreshDatabase
@@ -35,7 +45,8 @@ afterAll(async () => {
 })
 
 const countRows = async (table: string, group: GroupId, condition = 'true'): Promise<number> =>
-  (await database.pool.query<{ count: number }>(`select count(*) as count from ${table} where group_id = $1 and ${condition}`, [group])).rows[0]?.count ?? -1
+  (await database.pool.query<{ count: number }>(`select count(*) as count from ${table} where group_id = $1 and ${condition}`, [group]))
+    .rows[0]?.count ?? -1
 
 describe('a new group', () => {
   test('has its genesis, wraps, members and one empty page over the whole id space', async () => {
@@ -43,7 +54,13 @@ describe('a new group', () => {
     expect(await positionOf(database, group)).toMatchObject({ seq: 0, epoch: 0, change: 1, rekeyOwed: false, retiredThrough: -1 })
     expect(await listGroups(database, alice)).toEqual([new Uint8Array(group)])
     const range = await readRange(database, group, { lo: new Uint8Array(0), pagesMax: 10, dead: true })
-    expect(range).toMatchObject({ epoch: 0, seq: 0, loose: [], next: null, pages: [{ lo: new Uint8Array(0), hi: null, entries: new Uint8Array(0) }] })
+    expect(range).toMatchObject({
+      epoch: 0,
+      seq: 0,
+      loose: [],
+      next: null,
+      pages: [{ lo: new Uint8Array(0), hi: null, entries: new Uint8Array(0) }],
+    })
   })
 
   test('is made once', async () => {
@@ -98,9 +115,14 @@ describe('compare-and-set on the head', () => {
     expect((await readLog(database, group, { from: 2, commitsMax: 3 }))?.commits.map(({ seq }) => seq)).toEqual([2, 3, 4])
     expect((await readLog(database, group, { from: 6 }))?.commits).toEqual([])
     expect(await readCommitHash(database, group, 3)).toEqual(new Uint8Array(commits[2]?.commit.hash ?? []))
-    expect((await readCommitHashes(database, group, { from: 2, to: 4 })).map(idKey)).toEqual(commits.slice(1, 3).map(({ commit }) => idKey(commit.hash)))
+    expect((await readCommitHashes(database, group, { from: 2, to: 4 })).map(idKey)).toEqual(
+      commits.slice(1, 3).map(({ commit }) => idKey(commit.hash)),
+    )
     expect(await readCommit(database, group, 6)).toBeNull()
-    expect((await readLinks(database, group, { epoch: 3, downTo: 1 })).map(({ epoch, to }) => [epoch, to])).toEqual([[3, 2], [2, 1]])
+    expect((await readLinks(database, group, { epoch: 3, downTo: 1 })).map(({ epoch, to }) => [epoch, to])).toEqual([
+      [3, 2],
+      [2, 1],
+    ])
     expect((await readProgress(database, [group])).get(idKey(group))).toEqual({ seq: 5, change: 6 })
   })
 
@@ -122,7 +144,9 @@ describe('the fence between writes and commits (A34)', () => {
     for (let round = 0; round < 1000; round += 1) {
       const position = await positionOf(database, group)
       const items = [newItem({ header: Uint8Array.of(round & 0xff, round >> 8, position.epoch & 0xff, position.epoch >> 8) })]
-      const removal = setTimeout((round % 5) / 5).then(() => acceptCommit(database, nextCommit(group, position, { opens: true, wraps: [] })))
+      const removal = setTimeout((round % 5) / 5).then(() =>
+        acceptCommit(database, nextCommit(group, position, { opens: true, wraps: [] })),
+      )
       const put = setTimeout((round % 3) / 2).then(() => writeObjects(database, { group, seq: position.seq, epoch: position.epoch, items }))
       const [written] = await Promise.allSettled([put, removal])
       if (written.status === 'fulfilled') accepted += 1
@@ -179,7 +203,8 @@ describe('retiring an epoch', () => {
     expect(await countRows('superseded_pages', group)).toBe(1)
 
     await commitNext(database, group, { retireThrough: 0 })
-    for (const table of ['wraps', 'superseded_deks', 'superseded_pages', 'key_pages', 'loose_deks']) expect(await countRows(table, group, 'epoch = 0'), table).toBe(0)
+    for (const table of ['wraps', 'superseded_deks', 'superseded_pages', 'key_pages', 'loose_deks'])
+      expect(await countRows(table, group, 'epoch = 0'), table).toBe(0)
     expect(await countRows('links', group, 'link_to = 0')).toBe(0)
     expect(await countRows('wraps', group, 'epoch = 1')).toBe(2)
     expect(await positionOf(database, group)).toMatchObject({ retiredThrough: 0 })

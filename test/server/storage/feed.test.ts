@@ -47,7 +47,8 @@ test('commits and headers come in the order of their changes', async () => {
 test('an overwritten version has vanished, a tombstone has not', async () => {
   const { group } = await newGroup(database)
   const { object } = newItem()
-  for (const item of [newItem({ object }), newItem(), newTombstone(object, 1)]) await writeObjects(database, { group, seq: 0, epoch: 0, items: [item] })
+  for (const item of [newItem({ object }), newItem(), newTombstone(object, 1)])
+    await writeObjects(database, { group, seq: 0, epoch: 0, items: [item] })
   expect(summary(await feedOf(group))).toEqual(['1 commit', '3 header', '4 header'])
   expect(summary(await feedOf(group, { cursor: 3 }))).toEqual(['4 header'])
 })

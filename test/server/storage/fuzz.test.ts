@@ -10,16 +10,31 @@ const durationMs = Number(process.env['FUZZ_MS'] ?? 15_000)
 const seed = Number(process.env['FUZZ_SEED'] ?? Date.now() % 1_000_000)
 
 /** A fuzz in which nothing happens proves nothing. */
-const MUST_HAPPEN = ['puts', 'replaces', 'deletes', 'replacements', 'epochs', 'retired epochs', 'kills', 'reseals', 'cheats refused', 'checks']
+const MUST_HAPPEN = [
+  'puts',
+  'replaces',
+  'deletes',
+  'replacements',
+  'epochs',
+  'retired epochs',
+  'kills',
+  'reseals',
+  'cheats refused',
+  'checks',
+]
 
-test('no live DEK is lost or doubled while writers, jobs, commits, retires and faults run at once', { timeout: durationMs + 60_000 }, async () => {
-  const fresh = await freshDatabase()
-  try {
-    const { figures, violations } = await runStorageFuzz({ url: fresh.url, seed, durationMs, killMs: 150, epochMs: 500 })
-    console.log(`storage fuzz, seed ${seed}: ${JSON.stringify(figures)}`)
-    expect(violations.slice(0, 5)).toEqual([])
-    expect(MUST_HAPPEN.filter((name) => (figures[name] ?? 0) < 3)).toEqual([])
-  } finally {
-    await fresh.drop()
-  }
-})
+test(
+  'no live DEK is lost or doubled while writers, jobs, commits, retires and faults run at once',
+  { timeout: durationMs + 60_000 },
+  async () => {
+    const fresh = await freshDatabase()
+    try {
+      const { figures, violations } = await runStorageFuzz({ url: fresh.url, seed, durationMs, killMs: 150, epochMs: 500 })
+      console.log(`storage fuzz, seed ${seed}: ${JSON.stringify(figures)}`)
+      expect(violations.slice(0, 5)).toEqual([])
+      expect(MUST_HAPPEN.filter((name) => (figures[name] ?? 0) < 3)).toEqual([])
+    } finally {
+      await fresh.drop()
+    }
+  },
+)

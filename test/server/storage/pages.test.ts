@@ -46,7 +46,8 @@ async function rangeOf(group: GroupId, { lo = START, pagesMax = 64, looseMax = 1
 async function groupWith(count: number): Promise<{ group: GroupId; alice: IdentityId; items: WriteItem[] }> {
   const { group, alice } = await newGroup(database)
   const items = Array.from({ length: count }, () => newItem()).sort((left, right) => compareBytes(left.object, right.object))
-  for (let from = 0; from < count; from += 500) await writeObjects(database, { group, seq: 0, epoch: 0, items: items.slice(from, from + 500) })
+  for (let from = 0; from < count; from += 500)
+    await writeObjects(database, { group, seq: 0, epoch: 0, items: items.slice(from, from + 500) })
   return { group, alice, items }
 }
 
@@ -139,7 +140,9 @@ describe('a replacement', () => {
     const range = await rangeOf(group)
     const [first, , third] = absorbAll(group, range).replaced
     if (first === undefined || third === undefined) throw new Error('three pages are expected')
-    await expect(replacePages(database, { ...absorbAll(group, range), replaced: [first, third] })).rejects.toMatchObject({ code: 'page_conflict' })
+    await expect(replacePages(database, { ...absorbAll(group, range), replaced: [first, third] })).rejects.toMatchObject({
+      code: 'page_conflict',
+    })
   })
 
   test('keeps the outer bounds', async () => {
@@ -175,7 +178,14 @@ describe('a replacement', () => {
   })
 })
 
-const itemPage = (range: PageRange, hi: Uint8Array | null) => ({ lo: START, hi, pageId: newPageId(), epoch: range.epoch, entries: START, sealed: START })
+const itemPage = (range: PageRange, hi: Uint8Array | null) => ({
+  lo: START,
+  hi,
+  pageId: newPageId(),
+  epoch: range.epoch,
+  entries: START,
+  sealed: START,
+})
 
 describe('the set rule', () => {
   test('refuses to lose a live entry of a page', async () => {
@@ -204,8 +214,13 @@ describe('the set rule', () => {
     const { group, items } = await groupWith(2)
     const range = await rangeOf(group)
     const headerHash = randomBytes(32)
-    for (const invented of [{ object: newObjectId(), generation: 1, headerHash }, { object: itemAt(items, 0).object, generation: 2, headerHash }]) {
-      await expect(replacePages(database, replaceWith(group, range, [...liveEntries(range), invented]))).rejects.toMatchObject({ code: 'set_rule' })
+    for (const invented of [
+      { object: newObjectId(), generation: 1, headerHash },
+      { object: itemAt(items, 0).object, generation: 2, headerHash },
+    ]) {
+      await expect(replacePages(database, replaceWith(group, range, [...liveEntries(range), invented]))).rejects.toMatchObject({
+        code: 'set_rule',
+      })
     }
   })
 
@@ -253,7 +268,14 @@ describe('a rewrap job', () => {
     expect(await startRewrap(database, { ...asked, owner: bob })).toMatchObject({ leased: false })
     const range = await rangeOf(group, { looseMax: 10 })
     expect(await replacePages(database, { ...absorbAll(group, range), leaseOwner: alice })).toEqual({ epoch: 1, total: 20, done: 15 })
-    expect(await readRewrapStatus(database, group)).toMatchObject({ epoch: 1, oldestSealed: 0, oldLoose: 5, oldPages: 0, loose: 5, deadInPages: 0 })
+    expect(await readRewrapStatus(database, group)).toMatchObject({
+      epoch: 1,
+      oldestSealed: 0,
+      oldLoose: 5,
+      oldPages: 0,
+      loose: 5,
+      deadInPages: 0,
+    })
     await replacePages(database, absorbAll(group, await rangeOf(group)))
     expect(await readRewrapProgress(database, group, 1)).toEqual({ epoch: 1, total: 20, done: 20 })
     expect(await readRewrapStatus(database, group)).toMatchObject({ oldestSealed: 1, oldLoose: 0, oldPages: 0, loose: 0 })
@@ -303,6 +325,13 @@ describe('an unopenable DEK', () => {
     const without = liveEntries(range).filter(({ object }) => compareBytes(object, first.object) !== 0)
     await replacePages(database, replaceWith(group, range, without))
     expect((await readObjects(database, group, asked))?.objects.map((object) => object?.dek?.kind)).toEqual([undefined, 'page'])
+    const twice = { objects: [first.object, first.object, second.object, second.object] }
+    expect((await readObjects(database, group, twice))?.objects.map((object) => object?.dek?.kind)).toEqual([
+      undefined,
+      undefined,
+      'page',
+      'known',
+    ])
     await expectSound(group)
   })
 
@@ -318,7 +347,10 @@ describe('an unopenable DEK', () => {
   test('that is dead, or does not exist, is not listed', async () => {
     const { group, alice, items } = await groupWith(1)
     const { object } = itemAt(items, 0)
-    const deks = [{ object, generation: 2 }, { object: newObjectId(), generation: 1 }]
+    const deks = [
+      { object, generation: 2 },
+      { object: newObjectId(), generation: 1 },
+    ]
     expect(await reportUnopenable(database, { group, epoch: 0, seq: 0, reportedBy: alice, deks })).toEqual([])
   })
 })
@@ -362,7 +394,9 @@ describe('a reseal', () => {
     const { object, seal: first } = itemAt(items, 0)
     const second = new Uint8Array(randomBytes(72))
     await resealDek(database, { group, object, generation: 1, seal: second, epoch: 0, seq: 0 })
-    expect(await readFallbackDeks(database, group, { object, generation: 1 })).toEqual([{ kind: 'loose', epoch: 0, seal: new Uint8Array(first ?? []) }])
+    expect(await readFallbackDeks(database, group, { object, generation: 1 })).toEqual([
+      { kind: 'loose', epoch: 0, seal: new Uint8Array(first ?? []) },
+    ])
   })
 
   test('ends a listing, and is only of the live generation at the current head', async () => {
@@ -385,7 +419,11 @@ describe('what was replaced', () => {
     await replacePages(database, absorbAll(group, await rangeOf(group)))
     await commitNext(database, group, { opens: true })
     await replacePages(database, absorbAll(group, await rangeOf(group)))
-    expect((await readFallbackDeks(database, group, dek)).map(({ kind, ...rest }) => [kind, 'epoch' in rest ? rest.epoch : null])).toEqual([['page', 1], ['loose', 0], ['page', 0]])
+    expect((await readFallbackDeks(database, group, dek)).map(({ kind, ...rest }) => [kind, 'epoch' in rest ? rest.epoch : null])).toEqual([
+      ['page', 1],
+      ['loose', 0],
+      ['page', 0],
+    ])
     await expireSuperseded(database, 0)
     expect(await readFallbackDeks(database, group, dek)).toHaveLength(3)
     await commitNext(database, group, { retireThrough: 0 })

@@ -33,7 +33,13 @@ afterAll(async () => {
 const bytes = (length: number): Uint8Array => new Uint8Array(randomBytes(length))
 
 describe('an identity', () => {
-  const newRow = (changes: Partial<IdentityRow> = {}): IdentityRow => ({ identity: newIdentityId(), signingKey: asSigningPublicKey(bytes(32)), revision: 0, cards: bytes(200), ...changes })
+  const newRow = (changes: Partial<IdentityRow> = {}): IdentityRow => ({
+    identity: newIdentityId(),
+    signingKey: asSigningPublicKey(bytes(32)),
+    revision: 0,
+    cards: bytes(200),
+    ...changes,
+  })
 
   test('is stored with its newest chain, and never with an older one', async () => {
     const first = newRow()
@@ -71,7 +77,13 @@ test('of each principal the newest signed head is kept', async () => {
 })
 
 describe('join requests', () => {
-  const newRequest = (changes = {}) => ({ requestHash: bytes(32), invite: asInviteId(bytes(32)), identity: newIdentityId(), bytes: bytes(300), ...changes })
+  const newRequest = (changes = {}) => ({
+    requestHash: bytes(32),
+    invite: asInviteId(bytes(32)),
+    identity: newIdentityId(),
+    bytes: bytes(300),
+    ...changes,
+  })
 
   test('wait in order; a newer one of the same identity and invite takes the place of the older', async () => {
     const group = newGroupId()
@@ -113,8 +125,12 @@ test('audit entries are listed newest first, by group, and expire', async () => 
   await appendAudit(database, { group, kind: 'removed-member', principal: mallory, detail: { method: 'object.get' } })
   await appendAudit(database, { group: null, kind: 'authentication-failed', principal: null, detail: { address: '::1' } })
   const before = new Date(Date.now() + 60_000)
-  expect(await listAudit(database, group, { before, limit: 5 })).toMatchObject([{ group: new Uint8Array(group), kind: 'removed-member', detail: { method: 'object.get' } }])
-  expect(await listAudit(database, null, { before, limit: 5 })).toMatchObject([{ group: null, kind: 'authentication-failed', principal: null }])
+  expect(await listAudit(database, group, { before, limit: 5 })).toMatchObject([
+    { group: new Uint8Array(group), kind: 'removed-member', detail: { method: 'object.get' } },
+  ])
+  expect(await listAudit(database, null, { before, limit: 5 })).toMatchObject([
+    { group: null, kind: 'authentication-failed', principal: null },
+  ])
   expect(await expireAudit(database, 60_000)).toBe(0)
   expect(await expireAudit(database, 0)).toBe(2)
 })

@@ -34,7 +34,10 @@ describe('wraps', () => {
     const [first, second] = wraps
     if (first === undefined || second === undefined) throw new Error('two wraps are expected')
     const read = await readWraps(database, group, { epoch: 1, recipients: [second.recipient, newRecipient(), first.recipient] })
-    expect(read).toEqual({ enc: new Uint8Array(opening?.enc ?? []), wraps: [[new Uint8Array(second.wrap)], [], [new Uint8Array(first.wrap)]] })
+    expect(read).toEqual({
+      enc: new Uint8Array(opening?.enc ?? []),
+      wraps: [[new Uint8Array(second.wrap)], [], [new Uint8Array(first.wrap)]],
+    })
   })
 
   test('are added beside those there are, never in their place, and at most four', async () => {
@@ -43,14 +46,18 @@ describe('wraps', () => {
     const offered = Array.from({ length: 4 }, newWrap)
     for (const wrap of offered) await offerWrap(database, group, { epoch: 0, recipient, wrap, seq: 0 })
     await offerWrap(database, group, { epoch: 0, recipient, wrap: offered[1] ?? newWrap(), seq: 0 })
-    await expect(offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0 })).rejects.toMatchObject({ code: 'limit_exceeded' })
+    await expect(offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0 })).rejects.toMatchObject({
+      code: 'limit_exceeded',
+    })
     expect((await readWraps(database, group, { epoch: 0, recipients: [recipient] })).wraps).toEqual([offered])
   })
 
   test('of 20 offered at once four are kept', async () => {
     const { group } = await newGroup(database)
     const recipient = newRecipient()
-    const offers = await Promise.allSettled(Array.from({ length: 20 }, () => offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0 })))
+    const offers = await Promise.allSettled(
+      Array.from({ length: 20 }, () => offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0 })),
+    )
     expect(offers.filter(({ status }) => status === 'fulfilled')).toHaveLength(4)
   })
 
@@ -62,7 +69,9 @@ describe('wraps', () => {
     await expect(offer(0)).rejects.toMatchObject({ code: 'epoch_retired' })
     await expect(offer(2)).rejects.toMatchObject({ code: 'epoch_unavailable' })
     await expect(readWraps(database, group, { epoch: 2, recipients: [] })).rejects.toMatchObject({ code: 'epoch_unavailable' })
-    await expect(offerWrap(database, newGroupId(), { epoch: 0, recipient: newRecipient(), wrap: newWrap(), seq: 0 })).rejects.toMatchObject({ code: 'unknown_group' })
+    await expect(offerWrap(database, newGroupId(), { epoch: 0, recipient: newRecipient(), wrap: newWrap(), seq: 0 })).rejects.toMatchObject(
+      { code: 'unknown_group' },
+    )
   })
 })
 
@@ -84,7 +93,10 @@ describe('links', () => {
   test('are read from an epoch downwards, only as far as asked', async () => {
     const { group } = await newGroup(database)
     for (let epoch = 1; epoch <= 4; epoch += 1) await commitNext(database, group, { opens: true })
-    expect((await readLinks(database, group, { epoch: 4, downTo: 2 })).map(({ epoch, to }) => [epoch, to])).toEqual([[4, 3], [3, 2]])
+    expect((await readLinks(database, group, { epoch: 4, downTo: 2 })).map(({ epoch, to }) => [epoch, to])).toEqual([
+      [4, 3],
+      [3, 2],
+    ])
     expect((await readLinks(database, group, { epoch: 3, downTo: 0, limit: 1 })).map(({ epoch }) => epoch)).toEqual([3])
   })
 

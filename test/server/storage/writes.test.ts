@@ -37,7 +37,12 @@ describe('new objects', () => {
     const { group } = await newGroup(database)
     const taken = newItem()
     await writeObjects(database, { group, seq: 0, epoch: 0, items: [taken] })
-    const results = await writeObjects(database, { group, seq: 0, epoch: 0, items: [newItem(), newItem({ object: taken.object }), newItem()] })
+    const results = await writeObjects(database, {
+      group,
+      seq: 0,
+      epoch: 0,
+      items: [newItem(), newItem({ object: taken.object }), newItem()],
+    })
     expect(results.map(({ state }) => state)).toEqual(['accepted', 'refused', 'accepted'])
     expect(results[1]).toMatchObject({ error: { code: 'version_conflict', data: { header: new Uint8Array(taken.header) } } })
   })
@@ -51,7 +56,14 @@ describe('next versions', () => {
     const next = newItem({ object: alice.object, expected: 1 })
     expect(await writeObjects(database, { group, seq: 0, epoch: 0, items: [next] })).toEqual([{ state: 'accepted', change: 3 }])
     const read = await readObjects(database, group, { objects: [alice.object] })
-    expect(read?.objects[0]).toMatchObject({ version: 2, generation: 2, live: true, change: 3, header: new Uint8Array(next.header), dek: { kind: 'loose' } })
+    expect(read?.objects[0]).toMatchObject({
+      version: 2,
+      generation: 2,
+      live: true,
+      change: 3,
+      header: new Uint8Array(next.header),
+      dek: { kind: 'loose' },
+    })
     const loose = await database.pool.query('select generation from loose_deks where group_id = $1', [group])
     expect(loose.rows).toEqual([{ generation: 2 }])
   })
@@ -69,9 +81,17 @@ describe('next versions', () => {
   test('a tombstone keeps the row, drops the DEK, and is followed by a new version', async () => {
     const { group } = await newGroup(database)
     const { object } = newItem()
-    for (const item of [newItem({ object }), newTombstone(object, 1)]) await writeObjects(database, { group, seq: 0, epoch: 0, items: [item] })
-    expect((await readObjects(database, group, { objects: [object] }))?.objects[0]).toMatchObject({ version: 2, live: false, dek: null, body: null })
-    expect(await writeObjects(database, { group, seq: 0, epoch: 0, items: [newItem({ object, expected: 2 })] })).toMatchObject([{ state: 'accepted' }])
+    for (const item of [newItem({ object }), newTombstone(object, 1)])
+      await writeObjects(database, { group, seq: 0, epoch: 0, items: [item] })
+    expect((await readObjects(database, group, { objects: [object] }))?.objects[0]).toMatchObject({
+      version: 2,
+      live: false,
+      dek: null,
+      body: null,
+    })
+    expect(await writeObjects(database, { group, seq: 0, epoch: 0, items: [newItem({ object, expected: 2 })] })).toMatchObject([
+      { state: 'accepted' },
+    ])
   })
 
   test('of an object that does not exist are conflicts without a header', async () => {
@@ -103,7 +123,9 @@ describe('the fence', () => {
   })
 
   test('an unknown group is named so', async () => {
-    await expect(writeObjects(database, { group: newGroupId(), seq: 0, epoch: 0, items: [newItem()] })).rejects.toMatchObject({ code: 'unknown_group' })
+    await expect(writeObjects(database, { group: newGroupId(), seq: 0, epoch: 0, items: [newItem()] })).rejects.toMatchObject({
+      code: 'unknown_group',
+    })
   })
 })
 
