@@ -264,7 +264,7 @@ describe('an upload', () => {
       yield pattern(2 * MiB)
       throw new Error('given up')
     }
-    await expect(alice.group.put(failing())).rejects.toThrow()
+    await expect(alice.group.put(failing())).rejects.toThrow('given up')
     const { id } = await alice.group.put(pattern(MiB))
     await alice.group.put(pattern(MiB, 1), { id })
     const { id: deleted } = await alice.group.put(pattern(MiB))
