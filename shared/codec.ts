@@ -31,23 +31,28 @@ export function codec<T>(name: string, schema: z.ZodMiniType<T>, bytesMax: numbe
   }
 }
 
-/** Deterministic CBOR of plain data. */
+/** Deterministic CBOR of plain data, as a plain `Uint8Array` with a buffer of its own. */
 export function encodeCanonical(value: unknown): Uint8Array {
-  return encodeCbor(value)
+  return asOwn(encodeCbor(value))
 }
 
 /** Plain data from deterministic CBOR. @throws ClavigerError `malformed`. */
 export function decodeCanonical(bytes: Uint8Array): unknown {
   const value = decodePlain(bytes)
-  if (!equalBytes(encodeCanonical(value), bytes)) throw new ClavigerError('malformed', 'the encoding is not canonical')
+  if (!equalBytes(encodeCbor(value), bytes)) throw new ClavigerError('malformed', 'the encoding is not canonical')
   return value
 }
 
-/** Plain data from strict CBOR without the canonical check, for frames that are neither signed nor hashed. @throws ClavigerError `malformed`. */
+/**
+ * Plain data from strict CBOR without the canonical check, for frames that are neither signed nor hashed. Byte strings are
+ * copies, plain ones also from a Buffer.
+ *
+ * @throws ClavigerError `malformed`.
+ */
 export function decodePlain(bytes: Uint8Array, itemsMax: number = Number.POSITIVE_INFINITY): unknown {
   assertShape(bytes, itemsMax)
   try {
-    return decodeCbor(bytes, { strict: true, allowIndefinite: false, allowUndefined: false, allowInfinity: false, allowNaN: false, rejectDuplicateMapKeys: true })
+    return decodeCbor(asPlain(bytes), { strict: true, allowIndefinite: false, allowUndefined: false, allowInfinity: false, allowNaN: false, rejectDuplicateMapKeys: true })
   } catch (cause) {
     throw new ClavigerError('malformed', 'the bytes are not strict CBOR', { cause })
   }
@@ -78,6 +83,22 @@ export function uint(max: number = Number.MAX_SAFE_INTEGER): z.ZodMiniNumber<num
 
 /** A reference to a commit: `{seq, hash}`. */
 export const HeadSchema = z.strictObject({ seq: uint(), hash: bytesOf<CommitHash>(32) })
+
+const isPlain = (bytes: Uint8Array): boolean => Object.getPrototypeOf(bytes) === Uint8Array.prototype
+
+/** Up to here a copy costs less than a look at `buffer`, which the engine first has to make. */
+const COPIED_BYTES_MAX = 4096
+
+/** Under Node the encoder gives Buffers and views of a pool: to keep one would keep 8 KiB of others’ bytes, and its slices may be views. */
+function asOwn(bytes: Uint8Array): Uint8Array {
+  const isOwn = bytes.length > COPIED_BYTES_MAX && isPlain(bytes) && bytes.byteLength === bytes.buffer.byteLength
+  return isOwn ? bytes : new Uint8Array(bytes)
+}
+
+/** The same bytes as an array whose slices, which become the byte strings of what is decoded, are copies. */
+function asPlain(bytes: Uint8Array): Uint8Array {
+  return isPlain(bytes) ? bytes : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
 
 /** Walks the initial bytes only, so that deep nesting and floods of items are refused before anything is made of them. */
 function assertShape(bytes: Uint8Array, itemsMax: number): void {
