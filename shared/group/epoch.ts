@@ -19,7 +19,7 @@ import { labelled } from '../crypto/labels.ts'
 import { randomBytes } from '../crypto/public-crypto.ts'
 import type { SuiteId } from '../crypto/suites.ts'
 import { SUITES } from '../crypto/suites.ts'
-import { ClavigerError } from '../errors.ts'
+import { ClavigerError, hasCode } from '../errors.ts'
 import type { CommitHash, GroupId } from '../ids.ts'
 import type { Recipient } from './roster.ts'
 
@@ -100,7 +100,8 @@ export interface StoredWrap {
 /**
  * Opens one’s own wrap and checks the commitment.
  *
- * @throws ClavigerError `wrap_invalid`, whatever is wrong with it.
+ * @throws ClavigerError `wrap_invalid`, whatever is wrong with it; and whatever keeps the private key from answering, such as a
+ * key agent that is locked: that says nothing about the wrap.
  */
 export async function unwrapEpochSecret(privateKey: KemPrivateKey, at: EpochContext, stored: StoredWrap): Promise<EpochSecret> {
   const secret = await openWrap(privateKey, at, splitWrap(at.suite, stored))
@@ -185,11 +186,13 @@ async function sealOrNull(wrapper: EpochWrapper, recipient: Pick<Recipient, 'kem
 }
 
 async function openWrap(privateKey: KemPrivateKey, at: EpochContext, { enc, wrap }: StoredWrap): Promise<EpochSecret> {
+  const { nEnc, wrapBytes } = SUITES[at.suite]
+  if (enc.length !== nEnc || wrap.length !== wrapBytes) throw new ClavigerError('wrap_invalid')
   try {
     const info = wrapInfo(kemKeyId(privateKey.publicKey))
     return asEpochSecret(await openBase({ kem: kemOf(at.suite), privateKey, enc, info, aad: wrapAad(at), ciphertext: wrap }))
-  } catch {
-    throw new ClavigerError('wrap_invalid')
+  } catch (error) {
+    throw hasCode(error, 'decryption_failed', 'invalid_key') ? new ClavigerError('wrap_invalid') : error
   }
 }
 

@@ -11,6 +11,7 @@ import type { KemPrivateKey } from '../../../shared/crypto/kem.ts'
 import { KEMS, kemPrivateKey } from '../../../shared/crypto/kem.ts'
 import { asEpochSecret, asKemPublicKey, kemKeyId } from '../../../shared/crypto/keys.ts'
 import { labelled } from '../../../shared/crypto/labels.ts'
+import { ClavigerError } from '../../../shared/errors.ts'
 import type { EpochContext, LinkContext } from '../../../shared/group/epoch.ts'
 import {
   LINK_BYTES,
@@ -168,6 +169,43 @@ describe.each(BACKENDS)('wraps on $name', (backend) => {
       const { enc, ciphertext } = await sealBase({ kem, recipientPublicKey: bob.kemPrivateKey.publicKey, ephemeral, info, aad, plaintext })
       await expect(unwrapEpochSecret(bob.kemPrivateKey, at, { enc, wrap: ciphertext })).rejects.toEqual(invalid)
     }
+  })
+
+  test.each([
+    ['an agent that is locked', new Error('the agent is locked')],
+    ['an agent out of reach', new TypeError('fetch failed')],
+    ['an agent that is slow', new ClavigerError('timeout')],
+  ] as const)('are not called invalid because of %s', async (_, failure) => {
+    const { enc, wraps } = await wrapEpochSecret(secret, at, everybody)
+    const agent = { publicKey: bob.kemPrivateKey.publicKey, decapsulate: () => Promise.reject(failure) }
+    await expect(unwrapEpochSecret(agent, at, { enc, wrap: wrapOfBob(wraps) })).rejects.toBe(failure)
+  })
+
+  test('are invalid if the key refuses the encapsulation, and are not shown to it in other lengths', async () => {
+    const { enc, wraps } = await wrapEpochSecret(secret, at, everybody)
+    const wrap = wrapOfBob(wraps)
+    for (const code of ['decryption_failed', 'invalid_key'] as const) {
+      const agent = { publicKey: bob.kemPrivateKey.publicKey, decapsulate: () => Promise.reject(new ClavigerError(code)) }
+      await expect(unwrapEpochSecret(agent, at, { enc, wrap })).rejects.toEqual(invalid)
+    }
+    const asked: Uint8Array[] = []
+    const agent = {
+      publicKey: bob.kemPrivateKey.publicKey,
+      decapsulate: (one: Uint8Array) => {
+        asked.push(one)
+        return bob.kemPrivateKey.decapsulate(one)
+      },
+    }
+    for (const stored of [
+      { enc: enc.subarray(1), wrap },
+      { enc: concat(enc, enc), wrap },
+      { enc, wrap: wrap.subarray(1) },
+      { enc, wrap: concat(wrap, wrap) },
+    ])
+      await expect(unwrapEpochSecret(agent, at, stored)).rejects.toEqual(invalid)
+    expect(asked).toEqual([])
+    expect(await unwrapEpochSecret(agent, at, { enc, wrap })).toEqual(secret)
+    expect(asked).toHaveLength(1)
   })
 
   test('A74 a KEM key that cannot be sealed to gets null, and nobody else is held up', async () => {
