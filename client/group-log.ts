@@ -44,6 +44,7 @@ export class GroupLog {
   #state: GroupState
   #unverifiedFrom: GroupState | null
   #stopped: ClavigerError | null = null
+  #verifying: Promise<void> | null = null
 
   constructor(context: GroupContext, opened: OpenedLog, onAdvance: (advance: Advance) => Promise<void>) {
     this.#context = context
@@ -103,8 +104,11 @@ export class GroupLog {
   }
 
   /** Folds what a snapshot ahead has skipped. @throws ClavigerError `fork`: the group is stopped. */
-  async verifySkipped(): Promise<void> {
-    while (this.#unverifiedFrom !== null) await this.#serial.run(() => this.#verifyPage())
+  verifySkipped(): Promise<void> {
+    this.#verifying ??= this.#verifyPages().finally(() => {
+      this.#verifying = null
+    })
+    return this.#verifying
   }
 
   // ——— Catching up ———
@@ -113,7 +117,7 @@ export class GroupLog {
     for (;;) {
       const { commits, head } = await this.#read(this.#state.head.seq + 1)
       this.#assertNotBehind(head)
-      if (commits.length === 0) return
+      if (commits.length === 0) return this.#assertNothingWithheld(head)
       const missed = head.seq - this.#state.head.seq
       if (missed <= SNAPSHOT_JUMP_COMMITS || !this.isVerified || !(await this.#jump())) await this.#fold(commits)
     }
@@ -128,6 +132,10 @@ export class GroupLog {
     const data = { accepted: this.#state.head, offered: head }
     if (head.seq < this.#state.head.seq) throw this.#stop(new ClavigerError('rollback', undefined, { data }))
     if (accepted !== undefined && !sameBytes(accepted, head.hash)) throw this.#stop(new ClavigerError('fork', undefined, { data }))
+  }
+
+  #assertNothingWithheld(head: Head): void {
+    if (head.seq > this.#state.head.seq) throw new ClavigerError('malformed', 'the server names a head and withholds the commits that lead to it')
   }
 
   /** Takes a snapshot ahead of the accepted head, if the server has one that a trusted admin signed. */
@@ -194,10 +202,16 @@ export class GroupLog {
 
   // ——— Verifying what was skipped ———
 
-  async #verifyPage(): Promise<void> {
-    const from = this.#unverifiedFrom
-    if (from === null) return
-    const { commits } = await this.#read(from.head.seq + 1)
+  /** Pages are fetched outside the queue: new commits are followed meanwhile. */
+  async #verifyPages(): Promise<void> {
+    for (let from = this.#unverifiedFrom; from !== null; from = this.#unverifiedFrom) {
+      this.assertRunning()
+      const [start, { commits }] = [from, await this.#read(from.head.seq + 1)]
+      await this.#serial.run(() => this.#verifyPage(start, commits))
+    }
+  }
+
+  async #verifyPage(from: GroupState, commits: readonly Uint8Array[]): Promise<void> {
     const { state, heads } = await this.#replay(from, commits)
     for (const { seq, hash } of heads) this.#heads.set(seq, hash)
     this.#unverifiedFrom = state.head.seq >= this.#state.head.seq ? null : state

@@ -22,7 +22,7 @@ import { Keyring } from './keyring.ts'
 import { Listeners } from './listeners.ts'
 import { ObjectIndex } from './object-index.ts'
 import { Objects } from './objects.ts'
-import { Patience } from './patience.ts'
+import { Patience, withPatience } from './patience.ts'
 import { RewrapJob } from './rewrap-job.ts'
 import { Upkeep } from './upkeep.ts'
 
@@ -198,7 +198,12 @@ export class GroupRuntime {
     await this.feed.subscribe()
     await this.#readName()
     await this.upkeep.connected()
-    if (!this.log.isVerified) void this.log.verifySkipped().catch(() => undefined)
+    this.#verify()
+  }
+
+  /** What a snapshot has skipped is checked in the background; the next session goes on where this one ends. */
+  #verify(): void {
+    if (!this.log.isVerified) this.#background(() => withPatience(this.context, () => this.log.verifySkipped()))
   }
 
   /** A client that cannot open the current epoch stays readable on its last one; its keyring says why. */
@@ -262,6 +267,7 @@ export class GroupRuntime {
       this.#deks.dropThrough(roster.retiredThrough)
       await this.keyring.eraseThrough(roster.retiredThrough)
     }
+    if (folds.length === 0) this.#verify()
     let previous = before
     for (const fold of folds) {
       for (const change of changesOf(previous, fold)) this.#emit(change)
