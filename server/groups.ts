@@ -9,7 +9,7 @@ import type { Commit } from '../shared/group/commit.ts'
 import { decodeCommit } from '../shared/group/commit.ts'
 import type { GroupState } from '../shared/group/fold.ts'
 import { foldCommit } from '../shared/group/fold.ts'
-import { decodeRoster, encodeRoster, findMemberBySigningKey } from '../shared/group/roster.ts'
+import { decodeRoster, encodeRoster, findInviteBySigningKey, findMemberBySigningKey } from '../shared/group/roster.ts'
 import { ClavigerError } from '../shared/errors.ts'
 import type { GroupId, PrincipalId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
@@ -95,10 +95,14 @@ export class Groups {
     const cached = this.#cache.get(key)
     if (cached !== undefined && cached.state.head.seq >= after.head.seq) return
     const snapshotSeq = cached?.snapshotSeq ?? -1
-    const author = before === null ? null : (findMemberBySigningKey(before.roster, commit.payload.author) ?? null)
-    const due = after.head.seq - snapshotSeq >= (author?.role === 'admin' ? SNAPSHOT_COMMITS : SNAPSHOT_COMMITS_MAX)
+    const { author } = commit.payload
+    const member = before === null ? null : findMemberBySigningKey(before.roster, author)
+    // A join is made by the key of an invite: such a snapshot is nothing for clients, and saves us the fold all the same.
+    const invite = before === null ? null : findInviteBySigningKey(before.roster, author)
+    const principal = member?.id ?? invite?.id ?? null
+    const due = principal !== null && after.head.seq - snapshotSeq >= (member?.role === 'admin' ? SNAPSHOT_COMMITS : SNAPSHOT_COMMITS_MAX)
     this.#put(key, { state: after, snapshotSeq: due ? after.head.seq : snapshotSeq })
-    if (due && author !== null) await this.#storeSnapshot(after, author.id)
+    if (due) await this.#storeSnapshot(after, principal)
   }
 
   /** Groups whose state is kept here: those that a sweep compares with the database. */
