@@ -94,14 +94,25 @@ export class ObjectReader {
     let left = ids
     for (let fetch = 0; left.length > 0; fetch += 1) {
       if (fetch > REFETCHES_MAX) throw new ClavigerError('gave_up', 'the objects changed faster than they could be read')
-      for (const object of await this.#fetch(left, fetch)) found.set(idKey(object.id), object)
+      for (const object of await this.#fetchAll(left, fetch)) found.set(idKey(object.id), object)
       left = left.filter((id) => !found.has(idKey(id)))
     }
     return ids.flatMap((id) => found.get(idKey(id)) ?? [])
   }
 
-  /** Reads what an answer has, without what was overtaken while it was on its way. */
-  async #fetch(ids: readonly ObjectId[], fetch: number): Promise<ReadObject[]> {
+  /** An answer may stop short of what was asked for: the rest is asked for again. */
+  async #fetchAll(ids: readonly ObjectId[], fetch: number): Promise<ReadObject[]> {
+    const read: ReadObject[] = []
+    for (let from = 0; from < ids.length; ) {
+      const answer = await this.#fetch(ids.slice(from), fetch)
+      read.push(...answer.read)
+      from += answer.count
+    }
+    return read
+  }
+
+  /** Reads what an answer has, `count` of the first ones, without what was overtaken while it was on its way. */
+  async #fetch(ids: readonly ObjectId[], fetch: number): Promise<{ readonly read: ReadObject[]; readonly count: number }> {
     const { context, log, index, deks } = this.#parts
     log.assertRunning()
     const mark = index.mark(ids)
@@ -110,15 +121,16 @@ export class ObjectReader {
     const openPages: PageId[] = fetch === 0 ? [...pages.values()].map(({ pageId }) => pageId) : []
     const params = { group: context.group, objects: [...ids], openPages }
     const { seq, objects } = await withPatience(context, () => context.connection.request('object.get', params))
-    if (objects.length !== ids.length) throw new ClavigerError('malformed', 'the answer has another number of objects than were asked for')
+    if (objects.length < 1 || objects.length > ids.length)
+      throw new ClavigerError('malformed', 'the answer has none of the objects that were asked for, or more')
     if (seq > log.state.head.seq) await log.sync()
     const reply = { stored: objects, mark, pages, verdicts: await this.#judge(objects, mark) }
     const read: ReadObject[] = []
-    for (const [position, id] of ids.entries()) {
+    for (const [position, id] of ids.slice(0, objects.length).entries()) {
       const object = await this.#openOne(id, reply, position)
       if (object !== null) read.push(object)
     }
-    return read
+    return { read, count: objects.length }
   }
 
   /** The headers of an answer, judged: null where it has none. */

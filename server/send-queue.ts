@@ -31,12 +31,17 @@ export interface SendQueueListener {
   overflowed(): void
 }
 
-type Pace = { readonly state: 'live' } | { readonly state: 'lagging'; readonly since: number } | { readonly state: 'closed' }
+type Pace =
+  | { readonly state: 'live' }
+  /** `since` the peer last took anything: then so many bytes were left. */
+  | { readonly state: 'lagging'; readonly since: number; readonly left: number }
+  | { readonly state: 'closed' }
 
 export class SendQueue {
   readonly #options: SendQueueOptions
   #frames: Frame[] = []
   #queuedBytes = 0
+  #waitingBytes = 0
   #pace: Pace = { state: 'live' }
   #tracked = false
 
@@ -47,6 +52,11 @@ export class SendQueue {
   /** Bytes that the network has not taken: queued here and buffered in the socket. */
   get bufferedBytes(): number {
     return this.#queuedBytes + this.#options.transport.bufferedBytes
+  }
+
+  /** What the peer has still to take; shrinks with every byte of a large frame, but counts such a frame twice. */
+  get unsentBytes(): number {
+    return this.bufferedBytes + this.#options.transport.writingBytes
   }
 
   /** Whether durable events may be queued. */
@@ -63,6 +73,13 @@ export class SendQueue {
     this.#frames.push(frame)
     this.#queuedBytes += frame.wire.length
     this.#judgePace(bytes + frame.wire.length)
+  }
+
+  /** Counts a reply of so many bytes that waits for room before it is pushed; negative once it no longer does. */
+  wait(bytes: number): void {
+    if (this.#pace.state === 'closed' || bytes === 0) return
+    this.#waitingBytes += bytes
+    this.#report(this.bufferedBytes)
   }
 
   /** Queues an event that may be lost. @returns whether it was queued. */
@@ -82,11 +99,14 @@ export class SendQueue {
     this.#judgePace(this.bufferedBytes)
   }
 
-  /** Looks at the buffer and the time: called when the transport has drained, and about once a second. */
+  /** Looks at the buffer and the time: called when the transport has drained, and about once a second. A slow reader is no dead one. */
   check(): void {
-    this.#judgePace(this.bufferedBytes)
+    const bytes = this.bufferedBytes
+    this.#judgePace(bytes)
     if (this.#pace.state !== 'lagging') return
-    if (this.#options.clock.now() - this.#pace.since > this.#options.limits.laggingMs) this.#options.listener.overflowed()
+    const left = this.unsentBytes
+    if (left !== this.#pace.left) this.#pace = { ...this.#pace, since: left < this.#pace.left ? this.#options.clock.now() : this.#pace.since, left }
+    else if (this.#options.clock.now() - this.#pace.since > this.#options.limits.laggingMs) this.#options.listener.overflowed()
   }
 
   /** Drops what is queued; nothing is written any more. */
@@ -94,6 +114,7 @@ export class SendQueue {
     this.#pace = { state: 'closed' }
     this.#frames = []
     this.#queuedBytes = 0
+    this.#waitingBytes = 0
     this.#options.budget.report(this, 0)
   }
 
@@ -103,17 +124,22 @@ export class SendQueue {
   }
 
   #judgePace(bytes: number): void {
-    const { limits, clock, budget, listener } = this.#options
+    const { limits, clock, listener } = this.#options
     if (this.#pace.state === 'live' && bytes > limits.laggingBytes) {
-      this.#pace = { state: 'lagging', since: clock.now() }
+      this.#pace = { state: 'lagging', since: clock.now(), left: this.unsentBytes }
       listener.lagging()
     } else if (this.#pace.state === 'lagging' && bytes < limits.laggingResumeBytes) {
       this.#pace = { state: 'live' }
       listener.drained()
     }
-    // Most queues are nearly empty most of the time: they are not worth a look into a map.
+    this.#report(bytes)
+  }
+
+  /** Most queues are nearly empty most of the time: they are not worth a look into a map. */
+  #report(buffered: number): void {
+    const bytes = buffered + this.#waitingBytes
     if (this.#pace.state === 'closed' || (bytes < TRACKED_BYTES_MIN && !this.#tracked)) return
     this.#tracked = bytes >= TRACKED_BYTES_MIN
-    budget.report(this, bytes)
+    this.#options.budget.report(this, bytes)
   }
 }

@@ -78,6 +78,7 @@ export class Session implements TransportListener {
   #waitingForRoom: (() => void)[] = []
   #state: State
   #heardBytes = 0
+  #unsentBytes = 0
   #heardAt: number
   #asked = false
 
@@ -225,8 +226,12 @@ export class Session implements TransportListener {
       return this.#refuse(new ClavigerError('malformed', 'a request with this id is in flight'), 'malformed')
     this.#requestIds.add(request.id)
     const reply = await this.#reply(request, peer)
-    // A reply to somebody who does not read waits here, where the number of requests in flight bounds it.
+    // A reply to somebody who does not read waits here, where the number of requests in flight bounds it and the budget
+    // knows of it. Between the look at the queue and the push nobody else gets a turn.
+    const waiting = this.#queue.live ? 0 : reply.wire.length
+    this.#queue.wait(waiting)
     while (this.state === 'open' && !this.#queue.live) await new Promise<void>((resolve) => this.#waitingForRoom.push(resolve))
+    this.#queue.wait(-waiting)
     this.#requestIds.delete(request.id)
     if (this.state === 'open') this.#queue.push(reply)
   }
@@ -271,11 +276,14 @@ export class Session implements TransportListener {
     for (const wake of waiting) wake()
   }
 
-  /** Any byte counts; a peer that we do not read cannot prove that it lives. */
+  /** Any byte counts, also one that the peer has taken; a peer that we do not read cannot prove that it lives. */
   #judgeSilence(): void {
     const now = this.#host.clock.now()
     const { receivedBytes } = this.#transport
-    if (receivedBytes !== this.#heardBytes || this.#intake.paused) {
+    const { unsentBytes } = this.#queue
+    const hasTaken = unsentBytes < this.#unsentBytes
+    this.#unsentBytes = unsentBytes
+    if (receivedBytes !== this.#heardBytes || hasTaken || this.#intake.paused) {
       this.#heardBytes = receivedBytes
       this.#heardAt = now
       this.#asked = false

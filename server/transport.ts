@@ -9,6 +9,8 @@ export interface Transport {
   readonly open: boolean
   /** Bytes written and not yet taken by the network. */
   readonly bufferedBytes: number
+  /** Of the write under way, what the network has still to take: `bufferedBytes` counts a large frame until all of it has left. */
+  readonly writingBytes: number
   /** Bytes ever received, parts of frames and control frames included: a sign of life. */
   readonly receivedBytes: number
   /** Writes frames in order, as one write. */

@@ -44,6 +44,13 @@ export class WsTransport implements Transport {
     return this.#socket.writableLength
   }
 
+  get writingBytes(): number {
+    // What Node’s own idle timeout looks at; it has no public name.
+    const handle: unknown = Reflect.get(this.#socket, '_handle')
+    const hasSize = typeof handle === 'object' && handle !== null && 'writeQueueSize' in handle
+    return hasSize && typeof handle.writeQueueSize === 'number' ? handle.writeQueueSize : 0
+  }
+
   get receivedBytes(): number {
     return this.#socket.bytesRead
   }

@@ -69,6 +69,8 @@ export const BODY_FRAME_BYTES = 256 * KiB
 export const BATCH_ITEMS_MAX = 1000
 /** Bytes of one batch of writes. */
 export const BATCH_BYTES_MAX = 4 * MiB
+/** Bytes of one answer with objects, but for the one that passes it: what does not fit is asked for again. */
+export const OBJECTS_ANSWER_BYTES = 4 * MiB
 /** DEKs in one key page: one cold DEK reads 13 KB; larger pages gain 10 % and double that. */
 export const PAGE_DEKS_MAX = 256
 /** Pages asked for or replaced at once. */

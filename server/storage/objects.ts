@@ -5,6 +5,7 @@
  */
 import type { BodyId, GroupId, ObjectId, PageId } from '../../shared/ids.ts'
 import { asBodyId, asObjectId, asPageId } from '../../shared/ids.ts'
+import { OBJECTS_ANSWER_BYTES } from '../../shared/limits.ts'
 import { findEntry } from '../../shared/objects/page.ts'
 import type { Database } from './database.ts'
 import { positionOf } from './groups.ts'
@@ -86,7 +87,8 @@ const READ_HEADERS = statement<HeaderRow>(
 
 /**
  * A page is sent with the first object that needs it, unless the reader has it open; one that may no longer have the entry,
- * because the DEK is listed as unopenable, is sent for itself.
+ * because the DEK is listed as unopenable, is sent for itself. Lengths are known without reading what they are of, so that
+ * an answer is cut before the rest of it is in anybody’s memory.
  */
 const READ_OBJECTS = statement<ObjectRow>(
   'object_read',
@@ -99,27 +101,31 @@ const READ_OBJECTS = statement<ObjectRow>(
      left join loose_deks l on l.group_id = $1 and l.object_id = o.object_id and l.generation = o.generation
      left join unopenable_deks u on u.group_id = $1 and u.object_id = o.object_id and u.generation = o.generation
      left join lateral (
-       select k.lo from key_pages k where k.group_id = $1 and k.lo <= o.object_id order by k.lo desc limit 1) p on o.live and l.seal is null)
-   select ${HEADER_COLUMNS}, o.object_id, o.body, o.body_id, o.body_bytes, o.loose_epoch, o.seal, k.page_id, k.epoch as page_epoch,
-     case when (o.nth = 1 or o.listed) and k.page_id <> all($3::bytea[]) then k.entries end as entries,
-     case when (o.nth = 1 or o.listed) and k.page_id <> all($3::bytea[]) then k.sealed end as sealed
-   from groups g cross join found o left join key_pages k on k.group_id = $1 and k.lo = o.lo
-   where g.group_id = $1 order by o.n`,
+       select k.lo from key_pages k where k.group_id = $1 and k.lo <= o.object_id order by k.lo desc limit 1) p on o.live and l.seal is null),
+   placed as (
+     select o.*, k.page_id, k.epoch as page_epoch, x.entries, x.sealed,
+       sum(coalesce(octet_length(o.header), 0) + coalesce(octet_length(o.body), 0)
+         + coalesce(octet_length(x.entries) + octet_length(x.sealed), 0)) over (order by o.n rows unbounded preceding) as bytes
+     from found o left join key_pages k on k.group_id = $1 and k.lo = o.lo
+       left join lateral (select k.entries, k.sealed where (o.nth = 1 or o.listed) and k.page_id <> all($3::bytea[])) x on true)
+   select ${HEADER_COLUMNS}, o.object_id, o.body, o.body_id, o.body_bytes, o.loose_epoch, o.seal, o.page_id, o.page_epoch, o.entries, o.sealed
+   from groups g cross join placed o
+   where g.group_id = $1 and (o.n = 1 or o.bytes <= $4) order by o.n`,
 )
 
 /**
  * Objects with bodies and DEKs.
  *
  * @param asked - `openPages`: pages the reader has, which are named instead of sent.
- * @returns null if there is no such group.
+ * @returns as many of the first ones as fit into an answer, at least one; null if there is no such group.
  */
 export function readObjects(
   database: Database,
   group: GroupId,
-  asked: { readonly objects: readonly ObjectId[]; readonly openPages?: readonly PageId[] },
+  asked: { readonly objects: readonly ObjectId[]; readonly openPages?: readonly PageId[]; readonly bytesMax?: number },
 ): Promise<ObjectsRead<StoredObjectRow> | null> {
   return withStorageErrors(async () => {
-    const rows = await all(database.pool, READ_OBJECTS, [group, asked.objects, asked.openPages ?? []])
+    const rows = await all(database.pool, READ_OBJECTS, [group, asked.objects, asked.openPages ?? [], asked.bytesMax ?? OBJECTS_ANSWER_BYTES])
     return await withHead(database, group, rows, toObject)
   })
 }

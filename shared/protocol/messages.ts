@@ -193,6 +193,7 @@ export const METHODS = {
   },
   'object.get': {
     params: z.strictObject({ group: groupId, objects: z.array(objectId).check(z.maxLength(limits.BATCH_ITEMS_MAX)), openPages: z.array(pageId).check(z.maxLength(limits.BATCH_ITEMS_MAX)) }),
+    /** As many of the first ones as fit into an answer, at least one: the rest is to be asked for again. */
     result: z.strictObject({ seq: uint(), objects: z.array(z.nullable(storedObject)) }),
   },
   'object.headers': {

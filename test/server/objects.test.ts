@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { concat } from '../../shared/bytes.ts'
 import { asBodyId, asCommitHash, asObjectId, asPageId, PROFILE_OBJECT_ID } from '../../shared/ids.ts'
-import { BODY_FRAME_BYTES, BODY_PART_BYTES, INLINE_BODY_BYTES_MAX } from '../../shared/limits.ts'
+import { BODY_FRAME_BYTES, BODY_PART_BYTES, INLINE_BODY_BYTES_MAX, OBJECTS_ANSWER_BYTES } from '../../shared/limits.ts'
 import { randomBytes } from '../../shared/crypto/public-crypto.ts'
 import { bodyHash, chunkHash, SEALED_CHUNK_BYTES } from '../../shared/objects/body-layout.ts'
+import { decodeEnvelope } from '../../shared/objects/header.ts'
 import { LOOSE_SEAL_BYTES as SEALED_DEK_BYTES } from '../../shared/objects/dek.ts'
 import type { PutItem, PutResult } from '../../shared/protocol/messages.ts'
 import { LOOSE_SEAL_BYTES } from '../../server/object-judge.ts'
@@ -59,6 +60,17 @@ describe('writing', () => {
     expect((await bob.request('object.headers', { group: group.id, objects: [written.header.object] })).headers[0]).toEqual(
       new Uint8Array(written.bytes),
     )
+  })
+
+  it('is read in answers of bounded length, each with the first ones that fit', async () => {
+    const items = await Promise.all(Array.from({ length: 400 }, () => group.item(cast.alice, { body: randomBytes(INLINE_BODY_BYTES_MAX) })))
+    for (let from = 0; from < items.length; from += 200) await group.put(alice, items.slice(from, from + 200))
+    const asked = items.map(({ header }) => decodeEnvelope(header).header.object)
+    const first = await bob.request('object.get', { group: group.id, objects: asked, openPages: [] })
+    expect(first.objects.length).toBeGreaterThan(200)
+    expect(first.objects.length).toBeLessThan(OBJECTS_ANSWER_BYTES / INLINE_BODY_BYTES_MAX)
+    const rest = await bob.request('object.get', { group: group.id, objects: asked.slice(first.objects.length), openPages: [] })
+    expect([...first.objects, ...rest.objects].map((object) => object?.header)).toEqual(items.map(({ header }) => new Uint8Array(header)))
   })
 
   it('numbers changes without a gap', async () => {

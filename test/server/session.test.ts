@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { encodeCanonical } from '../../shared/codec.ts'
 import { ClavigerError } from '../../shared/errors.ts'
 import { FRAME_BYTES_UNAUTHENTICATED_MAX, FRAME_ITEMS_MAX, HANDSHAKE_MS_MAX, HEARTBEAT_MS } from '../../shared/limits.ts'
+import { OutboundBudget } from '../../server/outbound-budget.ts'
 import { frameOf, framePayload } from '../../server/frame.ts'
 import { asGroupId } from '../../shared/ids.ts'
 import { ALICE, CLAIM, openStage, request, stage, turn } from '../support/session-stage.ts'
@@ -353,6 +354,38 @@ describe('back-pressure', () => {
     clock.advance(1)
     session.tick()
     expect(transport.closedFor).toBe('lagging')
+  })
+
+  it('a peer that goes on reading, however slowly, is not closed', async () => {
+    const { transport, clock, session } = await openStage({ call: async () => new Uint8Array(2_000_000) })
+    transport.stuck = true
+    transport.receive(request(1))
+    await turn()
+    for (let minute = 0; minute < 5; minute += 1) {
+      clock.advance(59_999)
+      transport.bufferedBytes -= 1
+      session.tick()
+    }
+    session.tick()
+    expect(transport.closedFor).toBe(null)
+    transport.receivedBytes += 1
+    clock.advance(60_001)
+    session.tick()
+    expect(transport.closedFor).toBe('lagging')
+  })
+
+  it('replies that wait for room count as buffered', async () => {
+    const budget = new OutboundBudget(8_000_000)
+    const { transport } = await openStage({ budget, call: async () => new Uint8Array(1_500_000) })
+    transport.stuck = true
+    for (let id = 0; id < 4; id += 1) transport.receive(request(id))
+    await turn()
+    expect(budget.bufferedBytes).toBeGreaterThan(6_000_000)
+    for (let count = 0; count < 4; count += 1) {
+      transport.drain()
+      await turn()
+    }
+    expect([budget.bufferedBytes, transport.closedFor]).toEqual([0, null])
   })
 
   it('nothing is written after the close', async () => {

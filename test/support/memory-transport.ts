@@ -17,6 +17,7 @@ export class MemoryTransport implements Transport {
   pings = 0
   open = true
   bufferedBytes = 0
+  writingBytes = 0
   receivedBytes = 0
   /** While true the network takes nothing. */
   stuck = false
