@@ -15,17 +15,24 @@ import type { WrittenAt } from './written-rows.ts'
 import { BODY_BYTES, createBareTables, insertBare, makeItems, toWriteItem, writtenAt } from './written-rows.ts'
 
 const CONNECTIONS = 10
-const ROUNDS = 5
+const ROUNDS = 9
 /** Writes of one connection in one round. */
-const WRITES = 300
+const WRITES = 150
+/** The same for the SDK, whose ten clients share one process. */
+const CLIENT_WRITES = 20
 const BATCH = 1000
 /** Batches in one round. */
-const BATCHES = 5
+const BATCHES = 3
 
 const CONTENDERS = ['bare', 'storage', 'server', 'client'] as const
 type Contender = (typeof CONTENDERS)[number]
-/** Objects a second. */
-type Rates = Readonly<Record<Contender, number>>
+
+interface Measured {
+  /** Objects a second: the median of the rounds. */
+  readonly rates: Readonly<Record<Contender, number>>
+  /** To bare SQL in the same round: the median of the rounds. */
+  readonly ratios: Readonly<Record<Contender, number>>
+}
 
 interface Parties {
   readonly stage: Stage
@@ -54,7 +61,7 @@ const [one, ten, many] = await withStage(async (stage) => {
 })
 reportSection({
   title: 'Small writes',
-  method: `Objects of ${BODY_BYTES} bytes, a second, on a real PostgreSQL with fsync; medians of ${ROUNDS} rounds in which the contenders take turns. *Bare SQL* inserts the same rows (object and loose DEK, one trip, numbers from a sequence) without any fence; *storage* is our transaction with its combiner in this process; *server* adds the server in a process of its own and real WebSockets, with objects signed in advance; *client* is \`put()\` of the SDK, all ten clients in this one process. One by one: ${CONNECTIONS} connections, each waiting for its answer. At once: batches of ${BATCH}, one after the other.`,
+  method: `Objects of ${BODY_BYTES} bytes, a second, on a real PostgreSQL with fsync; medians of ${ROUNDS} rounds in which the contenders take turns; ratios are medians too, each of one round. *Bare SQL* inserts the same rows (object and loose DEK, one trip, numbers from a sequence) without any fence; *storage* is our transaction with its combiner in this process; *server* adds the server in a process of its own and real WebSockets, with objects signed in advance; *client* is \`put()\` of the SDK, all ten clients in this one process. One by one: ${CONNECTIONS} connections, each waiting for its answer. At once: batches of ${BATCH}, one after the other.`,
   columns: ['objects a second', 'bare SQL', 'storage', 'server', 'client', 'storage ÷ bare', 'server ÷ bare', 'client ÷ bare'],
   rows: [rowOf('one by one, one group', one), rowOf('one by one, ten groups', ten), rowOf(`at once (putMany)`, many)],
   targets: [
@@ -69,16 +76,16 @@ reportSection({
 })
 process.exit(0)
 
-function rowOf(what: string, { bare, storage, server, client }: Rates): string[] {
-  return [what, ...[bare, storage, server, client, storage / bare, server / bare, client / bare].map(figure)]
+function rowOf(what: string, { rates, ratios }: Measured): string[] {
+  return [what, ...CONTENDERS.map((contender) => figure(rates[contender])), ...[ratios.storage, ratios.server, ratios.client].map(figure)]
 }
 
-function targetsOf(what: string, rates: Rates, layers: readonly Contender[]): Target[] {
+function targetsOf(what: string, { ratios }: Measured, layers: readonly Contender[]): Target[] {
   return layers.map((layer) => ({
     what: `${what}: ${layer}`,
     bound: 60,
     good: 'at least',
-    measured: (100 * rates[layer]) / rates.bare,
+    measured: 100 * ratios[layer],
     unit: '% of bare SQL',
   }))
 }
@@ -102,7 +109,7 @@ async function makePlaces({ stage, alice, clients }: Parties, count: number): Pr
 /** What each connection writes in one round. */
 type Load = readonly { readonly place: Place; readonly items: readonly PutItem[]; readonly rows: readonly WriteItem[] }[]
 
-async function oneByOne(parties: Parties, groupCount: number): Promise<Rates> {
+async function oneByOne(parties: Parties, groupCount: number): Promise<Measured> {
   const { stage, alice, connections } = parties
   const places = await makePlaces(parties, groupCount)
   const combiner = new WriteCombiner(stage.database)
@@ -118,18 +125,19 @@ async function oneByOne(parties: Parties, groupCount: number): Promise<Rates> {
         each(items, () => at(place.groups, Math.floor(index / groupCount)).put(new Uint8Array(BODY_BYTES), { name: 'note' })),
       ),
   }
-  return inTurns(write, async () => {
+  return inTurns(write, async (contender) => {
+    const writes = contender === 'client' ? CLIENT_WRITES : WRITES
     const load = []
     for (let index = 0; index < CONNECTIONS; index += 1) {
       const place = at(places, index % groupCount)
-      const items = await makeItems(alice, place, { count: WRITES, batch: false })
+      const items = await makeItems(alice, place, { count: writes, batch: false })
       load.push({ place, items, rows: items.map((item) => toWriteItem(alice, item)) })
     }
-    return { load, count: CONNECTIONS * WRITES }
+    return { load, count: CONNECTIONS * writes }
   })
 }
 
-async function atOnce(parties: Parties): Promise<Rates> {
+async function atOnce(parties: Parties): Promise<Measured> {
   const { stage, alice, connections } = parties
   const place = at(await makePlaces({ ...parties, clients: parties.clients.slice(0, 1) }, 1), 0)
   const write: Readonly<Record<Contender, (load: Load) => Promise<unknown>>> = {
@@ -152,18 +160,27 @@ async function atOnce(parties: Parties): Promise<Rates> {
 /** Rounds with a fresh load for each contender; the first round warms up and does not count. */
 async function inTurns(
   write: Readonly<Record<Contender, (load: Load) => Promise<unknown>>>,
-  makeLoad: () => Promise<{ load: Load; count: number }>,
-): Promise<Rates> {
+  makeLoad: (contender: Contender) => Promise<{ load: Load; count: number }>,
+): Promise<Measured> {
   const rates: Record<Contender, number[]> = { bare: [], storage: [], server: [], client: [] }
   for (let round = 0; round <= ROUNDS; round += 1) {
     for (const contender of CONTENDERS) {
-      const { load, count } = await makeLoad()
+      const { load, count } = await makeLoad(contender)
       const started = performance.now()
       await write[contender](load)
       if (round > 0) rates[contender].push(count / ((performance.now() - started) / 1000))
     }
   }
-  return { bare: median(rates.bare), storage: median(rates.storage), server: median(rates.server), client: median(rates.client) }
+  const byContender = (of: (contender: Contender) => number): Record<Contender, number> => ({
+    bare: of('bare'),
+    storage: of('storage'),
+    server: of('server'),
+    client: of('client'),
+  })
+  return {
+    rates: byContender((contender) => median(rates[contender])),
+    ratios: byContender((contender) => median(rates[contender].map((rate, round) => rate / at(rates.bare, round)))),
+  }
 }
 
 function fenceOf({ group, head, epoch }: WrittenAt): { group: WrittenAt['group']; epoch: number; seq: number } {
