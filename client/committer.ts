@@ -24,7 +24,7 @@ import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
 import type { Keyring } from './keyring.ts'
 import { epochContext } from './keyring.ts'
-import { pause, withPatience } from './patience.ts'
+import { Patience, pause, withPatience } from './patience.ts'
 import { Serial } from './serial.ts'
 
 /** What to do at a given state. */
@@ -110,7 +110,7 @@ export class Committer {
       return sealed.commit
     } catch (error) {
       // Whether the server has it is not known: the journal says so after a restart.
-      if (!(error instanceof ClavigerError) || hasCode(error, 'closed', 'disconnected', 'timeout', 'gave_up')) throw error
+      if (!(error instanceof ClavigerError) || hasCode(error, 'closed', 'disconnected', 'timeout', 'server_unavailable', 'server_draining')) throw error
       await store.savePending(null)
       if (!hasCode(error, 'stale_head', 'stale_epoch')) throw error
       return null
@@ -119,17 +119,16 @@ export class Committer {
 
   /** Sends until there is an answer: the same bytes again, or the log, tells whether a lost one was a yes. */
   async #send(submit: () => Promise<unknown>, commit: Commit): Promise<void> {
-    for (let attempt = 0; attempt < COMMIT_ATTEMPTS_MAX; attempt += 1) {
+    const patience = new Patience(this.#context)
+    for (;;) {
       try {
         await submit()
         return
       } catch (error) {
         if (hasCode(error, 'stale_head') && (await withPatience(this.#context, () => this.#isInLog(commit)))) return
-        if (!hasCode(error, 'disconnected', 'timeout', 'server_unavailable', 'server_draining')) throw error
-        await this.#context.connection.whenOpen()
+        await patience.outlast(error)
       }
     }
-    throw new ClavigerError('gave_up')
   }
 
   async #isInLog(commit: Commit): Promise<boolean> {

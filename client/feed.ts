@@ -7,6 +7,7 @@ import { findActive, holdsKeys } from '../shared/group/roster.ts'
 import { isTombstone } from '../shared/objects/header.ts'
 import type { SignedHeader } from '../shared/objects/header.ts'
 import type { FeedEvent, FeedItem } from '../shared/protocol/messages.ts'
+import { retryDelayMs } from './backoff.ts'
 import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
 import type { Cursor } from './group-store.ts'
@@ -36,6 +37,9 @@ export class Feed {
   #epochAtSubscription = 0
   #waiting: { change: number; resolve: () => void; reject: (error: ClavigerError) => void }[] = []
   #closed: ClavigerError | null = null
+  /** Batches that could not be judged, in a row. */
+  #failures = 0
+  #retryTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(parts: FeedParts, cursor: Cursor) {
     this.#parts = parts
@@ -81,6 +85,7 @@ export class Feed {
   /** Nothing more comes: whoever waits is told why. */
   close(error: ClavigerError): void {
     this.#closed ??= error
+    clearTimeout(this.#retryTimer)
     for (const { reject } of this.#waiting.splice(0)) reject(error)
   }
 
@@ -88,14 +93,19 @@ export class Feed {
   receive(event: FeedEvent): void {
     const era = this.#era
     if (this.#isMuted) this.#hasMissed = true
-    else this.#serial.run(() => this.#apply(event, era)).catch((error: unknown) => this.#report(error))
+    else {
+      this.#serial.run(() => this.#apply(event, era)).then(
+        () => (this.#failures = 0),
+        (error: unknown) => this.#failed(error),
+      )
+    }
   }
 
   async #apply({ from, to, items }: FeedEvent, era: number): Promise<void> {
     if (era !== this.#era || to <= this.#cursor.change) return
     if (from > this.#cursor.change) {
       // A gap: ask again from the cursor. Not awaited here, because what it waits for comes through this queue.
-      this.subscribe().catch((error: unknown) => this.#report(error))
+      this.subscribe().catch((error: unknown) => this.#failed(error))
       return
     }
     let epoch = this.#cursor.epoch
@@ -143,8 +153,21 @@ export class Feed {
     this.#parts.context.emit(isTombstone(header) ? { type: 'object-deleted', object, author } : { type: 'object-changed', object, version, author })
   }
 
+  /** What could not be judged is asked for again: in the next session, or a little later in this one. */
+  #failed(error: unknown): void {
+    if (hasCode(error, 'disconnected', 'closed', 'group_stopped') || this.#closed !== null) return
+    if (hasCode(error, 'timeout', 'server_unavailable', 'server_draining', 'rate_limited')) this.#tryAgain()
+    else this.#report(error)
+  }
+
+  #tryAgain(): void {
+    this.#failures += 1
+    clearTimeout(this.#retryTimer)
+    const again = (): void => void this.subscribe().catch((error: unknown) => this.#failed(error))
+    this.#retryTimer = setTimeout(again, retryDelayMs(this.#failures, this.#parts.context.random))
+  }
+
   #report(error: unknown): void {
-    if (hasCode(error, 'disconnected', 'timeout', 'closed', 'group_stopped')) return
     const known = error instanceof ClavigerError ? error : new ClavigerError('internal', 'applying the feed failed', { cause: error })
     this.#parts.context.emit({ type: 'bad-item', signer: null, error: known })
   }

@@ -38,7 +38,7 @@ export interface GroupParts {
 }
 
 /** How long a client that could not catch up waits before it tries again unasked, in ms. */
-const RESTART_MS = 5000
+const RESTART_MS = 1000
 
 /** One group, from opening to close. */
 export class GroupRuntime {

@@ -80,13 +80,15 @@ export class ObjectReader {
   }
 
   /** Learns the newest versions of objects, opening nothing. */
-  async learn(ids: readonly ObjectId[]): Promise<void> {
+  learn(ids: readonly ObjectId[]): Promise<void> {
     const { context, log, index } = this.#parts
-    log.assertRunning()
-    const mark = index.mark(ids)
-    const { seq, headers } = await withPatience(context, () => context.connection.request('object.headers', { group: context.group, objects: [...ids] }))
-    if (seq > log.state.head.seq) await log.sync()
-    await index.acceptAll(headers.filter((header) => header !== null), mark)
+    return withPatience(context, async () => {
+      log.assertRunning()
+      const mark = index.mark(ids)
+      const { seq, headers } = await context.connection.request('object.headers', { group: context.group, objects: [...ids] })
+      if (seq > log.state.head.seq) await log.sync()
+      await index.acceptAll(headers.filter((header) => header !== null), mark)
+    })
   }
 
   async #readBatch(ids: readonly ObjectId[]): Promise<ReadObject[]> {
@@ -104,7 +106,8 @@ export class ObjectReader {
   async #fetchAll(ids: readonly ObjectId[], fetch: number): Promise<ReadObject[]> {
     const read: ReadObject[] = []
     for (let from = 0; from < ids.length; ) {
-      const answer = await this.#fetch(ids.slice(from), fetch)
+      const rest = ids.slice(from)
+      const answer = await withPatience(this.#parts.context, () => this.#fetch(rest, fetch))
       read.push(...answer.read)
       from += answer.count
     }
@@ -120,7 +123,7 @@ export class ObjectReader {
     // An answer may name a page that has been dropped since: asked again, no page is named.
     const openPages: PageId[] = fetch === 0 ? [...pages.values()].map(({ pageId }) => pageId) : []
     const params = { group: context.group, objects: [...ids], openPages }
-    const { seq, objects } = await withPatience(context, () => context.connection.request('object.get', params))
+    const { seq, objects } = await context.connection.request('object.get', params)
     if (objects.length < 1 || objects.length > ids.length)
       throw new ClavigerError('malformed', 'the answer has none of the objects that were asked for, or more')
     if (seq > log.state.head.seq) await log.sync()

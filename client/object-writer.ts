@@ -130,15 +130,16 @@ export class ObjectWriter {
   async write(drafts: readonly Draft[], signal?: AbortSignal): Promise<WriteOutcome[]> {
     const outcomes = new Map<Draft, WriteOutcome>()
     const patience = new Patience(this.#parts.context, signal)
-    let overtaken = 0
+    let [tries, overtaken] = [0, 0]
     for (let left = drafts; left.length > 0; left = drafts.filter((draft) => !outcomes.has(draft))) {
       signal?.throwIfAborted()
       try {
+        if (tries > 0) await this.#parts.log.sync()
+        tries += 1
         await this.#send(left, outcomes, signal)
       } catch (error) {
         if (!hasCode(error, 'stale_head', 'stale_epoch', 'rekey_owed')) await patience.outlast(error)
         else if ((overtaken += 1) >= COMMIT_ATTEMPTS_MAX) throw new ClavigerError('gave_up', undefined, { cause: error })
-        await this.#parts.log.sync()
       }
     }
     return drafts.flatMap((draft) => outcomes.get(draft) ?? [])

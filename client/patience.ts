@@ -7,7 +7,7 @@ import type { Connection } from './connection.ts'
 /** What passes by itself: a lost connection, or a server that cannot act now. */
 const PASSING: readonly ErrorCode[] = ['disconnected', 'timeout', 'server_unavailable', 'server_draining', 'rate_limited']
 /** Tries before the failure itself is told; with the pauses between them a few seconds. */
-const TRIES_MAX = 7
+const TRIES_MAX = 6
 
 /** What patience needs to know of a client. */
 export interface PatienceParts {
