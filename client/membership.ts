@@ -97,7 +97,8 @@ export class Membership {
   }
 
   /**
-   * Removes members in one commit with a new epoch, closes the doors they may know of, and starts the rewrap.
+   * Removes members in one commit with a new epoch, closes the doors they may know of, and starts the rewrap. Also those who
+   * have left, so that no token brings them back; to remove whom is removed already is done without a commit.
    *
    * Resolves when they are locked out of everything new; `receipt.finished` when the old epochs are retired too.
    */
@@ -107,7 +108,7 @@ export class Membership {
     const before = this.#runtime.roster
     const readableObjects = [...this.#runtime.index.live()].length
     await this.#runtime.committer.commit(({ roster }) => {
-      const ops: Op[] = members.filter((member) => findActive(roster, member) !== null).map((member) => ({ type: 'remove', member }))
+      const ops: Op[] = members.filter((member) => findMember(roster, member)?.state !== 'removed').map((member) => ({ type: 'remove', member }))
       if (ops.length === 0) return null
       return this.#withRekey(roster, [...ops, ...closedDoors(roster, members, options.keepInvites ?? [])], true)
     })

@@ -15,7 +15,7 @@ import type { CommitPayload, OpOf, OpType } from './commit.ts'
 import { cardIsNotOlder, cardKeysAreNew, formerOf, keysAreNew, keysAreSound } from './enrolment.ts'
 import { inviteIdOf } from './invite-proof.ts'
 import type { Recipient, Roster } from './roster.ts'
-import { canWrite, findActive, findEpoch, findInvite, holdsKeys, isActive, sameBytes } from './roster.ts'
+import { canWrite, findActive, findEpoch, findInvite, findMember, holdsKeys, isActive, sameBytes } from './roster.ts'
 
 type MemberEntry = Roster['members'][number]
 type InviteEntry = Roster['invites'][number]
@@ -232,7 +232,15 @@ export const OP_RULES = {
   },
   remove: {
     byAdmin: byAdmin('G48'),
-    targetIsActive: rule('G49', ({ op, draft }: OpFacts<'remove'>) => findActive(draft, op.member) !== null, 'not_a_member'),
+    /** Whoever has left may come back by a token until they are removed; to remove twice is a no-op that costs an epoch. */
+    targetIsActiveOrHasLeft: rule(
+      'G49',
+      ({ op, draft }: OpFacts<'remove'>) => {
+        const member = findMember(draft, op.member)
+        return member !== null && member.state !== 'removed'
+      },
+      'not_a_member',
+    ),
     /** Whoever goes does not choose the next secret: to go is to `leave`. */
     neverOneself: rule('G50', ({ op, commit }: OpFacts<'remove'>) => !isAuthor(commit, op.member)),
     /** A removal without a new epoch would leave the removed with the key to everything written next. */

@@ -142,6 +142,34 @@ describe('leaving', () => {
     expect(alice.group.members().filter(({ state }) => state === 'active')).toHaveLength(2)
   })
 
+  test('somebody who has just left is removed all the same: one commit, and no token brings them back', async () => {
+    const { alice, bob } = await castGroup(world, { bob: {} })
+    await bob.group.leave()
+    await alice.group.sync()
+    const [seq, epoch] = [alice.group.head.seq, alice.group.epoch]
+    const removed = nextChange(alice.group, 'member-removed')
+    const receipt = await alice.group.remove(bob.client.id)
+    expect([alice.group.head.seq, alice.group.epoch, alice.group.isRekeyOwed]).toEqual([seq + 1, epoch + 1, false])
+    expect(await removed).toMatchObject({ member: bob.client.id, by: alice.client.id })
+    expect(alice.group.members().map(({ state }) => state)).toEqual(['active', 'removed'])
+    await receipt.finished
+    await expect(bob.client.join(await alice.group.invite())).rejects.toMatchObject({ code: 'not_a_member' })
+    await alice.group.add(bob.client.identity.cards)
+    expect(alice.group.members().map(({ state }) => state)).toEqual(['active', 'active'])
+  })
+
+  test('whoever is removed already is removed again without a commit, whoever never was a member is refused', async () => {
+    const { alice, bob } = await castGroup(world, { bob: {} })
+    await (await alice.group.remove(bob.client.id)).finished
+    const { head, epoch } = alice.group
+    await (await alice.group.remove(bob.client.id)).finished
+    expect([alice.group.head, alice.group.epoch]).toEqual([head, epoch])
+    const { identity } = await world.person('mallory')
+    await expect(alice.group.remove(identity.id)).rejects.toMatchObject({ code: 'not_a_member' })
+    await expect(alice.group.remove([bob.client.id, identity.id])).rejects.toMatchObject({ code: 'not_a_member' })
+    expect([alice.group.head, alice.group.epoch]).toEqual([head, epoch])
+  })
+
   test('somebody who left comes back with a client that was restarted, and never goes behind what it had seen', async () => {
     const { alice, bob } = await castGroup(world, { bob: {} })
     const token = await alice.group.invite({ maxUses: 3 })

@@ -202,6 +202,20 @@ describe('a removed member keeps no door', () => {
     expect(stateOf(log.roster, erin)).toBe('active')
   })
 
+  test('A36 one who has just left is removed all the same: what they were keeps its end, and no token brings them back', async () => {
+    const log = await doors()
+    await log.commit({ author: erin, ops: [ops.leave()] })
+    const back = log.fork()
+    await back.commit(join(other, erin))
+    expect(stateOf(back.roster, erin)).toBe('active')
+    const left = findMember(log.roster, erin.id)
+    await log.commit({ author: alice, ops: [ops.remove(erin)], rekey: 'fresh' })
+    expect(findMember(log.roster, erin.id)).toEqual({ ...left, state: 'removed' })
+    expect(log.roster.rekeyOwed).toBe(false)
+    expect((await log.refusal(join(other, erin))).data).toEqual({ rule: 'G31' })
+    expect((await log.refusal({ author: alice, ops: [ops.remove(erin)], rekey: 'fresh' })).data).toEqual({ rule: 'G49' })
+  })
+
   test('A67 a token that bob has seen opens no epoch after the removal that revokes it', async () => {
     const log = await doors()
     await log.commit({ author: alice, ops: [ops.revoke(other), ops.remove(bob)], rekey: 'fresh' })

@@ -99,6 +99,7 @@ async function attemptOf(log: Log, cast: Cast, step: Step): Promise<Attempt> {
     return pick(sensible && suitable.length > 0 ? suitable : choices, at)
   }
   const author = among(cast.people, step.kind === 'leave' || (step.kind === 'rekey' && rekeyOwed) ? isIn : isAdmin, step.actor)
+  const hasLeft = ({ id }: Person): boolean => members.some((member) => member.state === 'left' && sameBytes(member.id, id))
   const insider = among(cast.people, (one) => isIn(one) && one !== author, step.target)
   const outsider = among(cast.people, (one) => !isIn(one), step.other)
   const invite = (mode: string): InviteKeys => among(cast.invites, (one) => isLive(one, mode), step.target)
@@ -108,7 +109,7 @@ async function attemptOf(log: Log, cast: Cast, step: Step): Promise<Attempt> {
     case 'add':
       return { ...common, ops: [ops.add(outsider, step.role)] }
     case 'remove':
-      return { ...common, ops: [ops.remove(insider)], rekey: 'fresh' }
+      return { ...common, ops: [ops.remove(step.rekey ? insider : among(cast.people, hasLeft, step.target))], rekey: 'fresh' }
     case 'leave':
       return { ...common, ops: [ops.leave()], rekey: null }
     case 'role':

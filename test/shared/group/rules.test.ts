@@ -480,7 +480,14 @@ const CASES: Readonly<Record<string, Case>> = {
     accepts: { 'a join at the last millisecond': () => on(world, { ...join(invites['expired open'], mallory), time: START_MS + HOUR_MS }) },
   },
   G31: {
-    refuses: { 'a removed member that comes back by a token': () => on(world, join(invites.open, erin)) },
+    refuses: {
+      'a removed member that comes back by a token': () => on(world, join(invites.open, erin)),
+      'one who left, was removed then and comes back by a token': async () => {
+        const out = world.fork()
+        await out.commit({ author: alice, ops: [ops.remove(frank)], rekey: 'fresh' })
+        return on(out, join(invites.open, frankRotated))
+      },
+    },
     accepts: { 'one who left by themselves': () => on(world, join(invites.open, frankRotated)) },
   },
   G32: { ...byJoin.present, accepts: { 'a newcomer': () => on(world, join(invites.open, newcomer)) } },
@@ -541,7 +548,11 @@ const CASES: Readonly<Record<string, Case>> = {
       'removing whom is removed': () => on(world, { author: alice, ops: [ops.remove(erin)], rekey: 'fresh' }),
       'removing whom never was': () => on(world, { author: alice, ops: [ops.remove(mallory)], rekey: 'fresh' }),
     },
-    accepts: { 'removing a member': () => on(world, { author: alice, ops: [ops.remove(bob)], rekey: 'fresh' }) },
+    accepts: {
+      'removing a member': () => on(world, { author: alice, ops: [ops.remove(bob)], rekey: 'fresh' }),
+      'removing whom has left': () => on(world, { author: alice, ops: [ops.remove(frank)], rekey: 'fresh' }),
+      'removing whom has left with others': () => on(world, { author: alice, ops: [ops.remove(bob), ops.remove(frank)], rekey: 'fresh' }),
+    },
   },
   G50: {
     refuses: { 'removing oneself': () => on(world, { author: alice, ops: [ops.remove(alice)], rekey: 'fresh' }) },
@@ -551,6 +562,7 @@ const CASES: Readonly<Record<string, Case>> = {
     refuses: {
       'a removal without a rekey': () => on(world, { author: alice, ops: [ops.remove(bob)] }),
       'a removal of a depositor without one': () => on(world, { author: alice, ops: [ops.remove(dave)] }),
+      'a removal of one who has left without one': () => on(world, { author: alice, ops: [ops.remove(frank)] }),
     },
     accepts: { 'a removal with one': () => on(world, { author: alice, ops: [ops.remove(bob)], rekey: 'fresh' }) },
   },
