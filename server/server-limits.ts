@@ -10,6 +10,9 @@ export interface ServerLimits {
   readonly requestBytesInFlight: number
   readonly requestsPerSecond: number
   readonly requestsBurst: number
+  /** Of work, per identity. */
+  readonly unitsPerSecond: number
+  readonly unitsBurst: number
   /** Per address. */
   readonly connectionsPerSecond: number
   readonly connectionsBurst: number
@@ -46,6 +49,8 @@ export const DEFAULT_LIMITS: ServerLimits = {
   requestBytesInFlight: limits.REQUEST_BYTES_IN_FLIGHT_MAX,
   requestsPerSecond: limits.REQUESTS_PER_SECOND,
   requestsBurst: limits.REQUESTS_BURST,
+  unitsPerSecond: limits.UNITS_PER_SECOND,
+  unitsBurst: limits.UNITS_BURST,
   connectionsPerSecond: limits.CONNECTIONS_PER_SECOND,
   connectionsBurst: limits.CONNECTIONS_BURST,
   authenticationFailuresPerMinute: limits.AUTHENTICATION_FAILURES_PER_MINUTE,

@@ -31,7 +31,9 @@ import { createLog } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { OutboundBudget } from './outbound-budget.ts'
 import { Referee } from './referee.ts'
+import { RequestCosts } from './request-costs.ts'
 import { RewrapLeases } from './rewrap-leases.ts'
+import { RewrapStatuses } from './rewrap-statuses.ts'
 import { Relay } from './relay/relay.ts'
 import { RetiredSpace } from './retired-space.ts'
 import type { ServerLimits } from './server-limits.ts'
@@ -98,6 +100,7 @@ class Server implements RunningServer {
   readonly #upkeep: Upkeep
   readonly #http: HttpFace
   readonly #connections: AddressBuckets
+  readonly #costs: RequestCosts
   #draining = false
   #closing: Promise<void> | null = null
 
@@ -119,9 +122,10 @@ class Server implements RunningServer {
       perSecond: this.#limits.connectionsPerSecond,
       burst: this.#limits.connectionsBurst,
     })
+    this.#costs = new RequestCosts({ clock: systemClock, limits: this.#limits })
     this.#host = this.#createHost(failures)
     this.#upkeep = startUpkeep(
-      { ...this.#services, sessions: this.#sessions, buckets: [failures, this.#connections] },
+      { ...this.#services, sessions: this.#sessions, buckets: [failures, this.#connections, this.#costs] },
       this.#limits.sweepMs,
     )
     this.#bus = openPostgresBus({
@@ -192,6 +196,7 @@ class Server implements RunningServer {
       uploads: new BodyUploads(),
       audit: new Audit(database, log, clock),
       leases: new RewrapLeases(database, log),
+      statuses: new RewrapStatuses(database, clock),
       retired: new RetiredSpace(database),
     }
   }
@@ -258,7 +263,7 @@ class Server implements RunningServer {
   async #call(peer: Parameters<SessionHost['call']>[0], request: Parameters<SessionHost['call']>[1]): Promise<unknown> {
     if (this.#draining) throw new ClavigerError('server_draining')
     try {
-      return await callMethod(this.#services, peer, request)
+      return await this.#costs.run(peer, request, () => callMethod(this.#services, peer, request))
     } catch (error) {
       if (hasCode(error, 'storage_full')) this.#health.storageFull()
       throw error

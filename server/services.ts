@@ -13,6 +13,7 @@ import type { Relay } from './relay/relay.ts'
 import type { BodyStore } from './storage/body-store.ts'
 import type { RetiredSpace } from './retired-space.ts'
 import type { RewrapLeases } from './rewrap-leases.ts'
+import type { RewrapStatuses } from './rewrap-statuses.ts'
 import type { WriteCombiner } from './storage/combiner.ts'
 import type { Database } from './storage/database.ts'
 
@@ -33,4 +34,5 @@ export interface Services {
   readonly audit: Audit
   readonly retired: RetiredSpace
   readonly leases: RewrapLeases
+  readonly statuses: RewrapStatuses
 }

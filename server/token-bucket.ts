@@ -34,6 +34,18 @@ export class TokenBucket {
     return true
   }
 
+  /** Takes `tokens`, there or not: what is missing is owed. */
+  spend(tokens: number): void {
+    this.#fill()
+    this.#tokens -= tokens
+  }
+
+  /** Milliseconds until nothing is owed any more. */
+  get debtMs(): number {
+    this.#fill()
+    return Math.max(0, Math.ceil((-this.#tokens * 1000) / this.#rate.perSecond))
+  }
+
   /** Whether nothing has been taken lately. */
   get full(): boolean {
     this.#fill()

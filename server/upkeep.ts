@@ -9,7 +9,6 @@ import type { BodyStore } from './storage/body-store.ts'
 import type { Database } from './storage/database.ts'
 import { readNewerRevisions } from './storage/identities.ts'
 import { expireSuperseded } from './storage/superseded.ts'
-import type { AddressBuckets } from './token-bucket.ts'
 
 export interface UpkeepParts {
   readonly database: Database
@@ -17,7 +16,7 @@ export interface UpkeepParts {
   readonly sessions: Sessions
   readonly bodies: BodyStore
   readonly retired: RetiredSpace
-  readonly buckets: readonly AddressBuckets[]
+  readonly buckets: readonly { sweep(): void }[]
   readonly log: Log
 }
 

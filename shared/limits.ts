@@ -25,7 +25,11 @@ export const LIVE_EPOCHS_MAX = 4096
 export const OPS_PER_COMMIT_MAX = 512
 /** Bytes of one commit: 512 adds with their cards. */
 export const COMMIT_BYTES_MAX = 512 * KiB
-/** Bytes of an encoded roster: MEMBERS_MAX and INVITES_MAX entries with segments. */
+/** Segments of one member, who gets one with each role and each return: nobody uses up the group’s. */
+export const SEGMENTS_PER_MEMBER_MAX = 256
+/** Segments of all members together: keeps the roster below ROSTER_BYTES_MAX. */
+export const SEGMENTS_MAX = 32_768
+/** Bytes of an encoded roster: with all of MEMBERS_MAX, SEGMENTS_MAX, INVITES_MAX and LIVE_EPOCHS_MAX it has 7 MB. */
 export const ROSTER_BYTES_MAX = 8 * MiB
 /** Cards in one identity’s chain. */
 export const CARDS_PER_CHAIN_MAX = 32
@@ -114,6 +118,9 @@ export const SUBSCRIPTIONS_PER_SESSION_MAX = 1024
 /** Requests a second and burst of one connection (token bucket). */
 export const REQUESTS_PER_SECOND = 2000
 export const REQUESTS_BURST = 4000
+/** Units of work a second and burst of one identity, whatever its sessions (token bucket): one object of a batch is one. */
+export const UNITS_PER_SECOND = 20_000
+export const UNITS_BURST = 200_000
 /** New connections a second and burst of one address (token bucket). */
 export const CONNECTIONS_PER_SECOND = 50
 export const CONNECTIONS_BURST = 500

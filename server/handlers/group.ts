@@ -23,12 +23,13 @@ export const groupHandlers: Handlers<GroupMethod> = {
 
 /** Tells everybody about an accepted commit, and the metrics about every one. */
 async function counted(
-  { services: { database, metrics, relay, audit, log, retired }, peer }: Call,
+  { services: { database, metrics, relay, audit, log, retired, statuses }, peer }: Call,
   judge: () => Promise<Acceptance>,
 ): Promise<Acceptance> {
   try {
     const accepted = await judge()
     const { group, head } = accepted.after
+    statuses.changed(group)
     relay.advanced(group, { change: accepted.change, seq: head.seq })
     audit.inviteUsed(peer, accepted)
     if (accepted.commit.payload.ops.some(({ type }) => type === 'retire-epoch')) retired.note()

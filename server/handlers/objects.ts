@@ -65,6 +65,7 @@ export const objectHandlers: Handlers<ObjectMethod> = {
     await enterToWrite(call, params)
     if (seal.length !== LOOSE_SEAL_BYTES) throw new ClavigerError('malformed', `a seal must be ${LOOSE_SEAL_BYTES} bytes`)
     await resealDek(call.services.database, { group, seq, epoch, object, generation, seal })
+    call.services.statuses.changed(group)
     return {}
   },
 }

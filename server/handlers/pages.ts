@@ -7,7 +7,7 @@ import { staleEpoch } from '../object-judge.ts'
 import { readRange } from '../storage/page-ranges.ts'
 import { replacePages } from '../storage/page-replace.ts'
 import type { RewrapProgress } from '../storage/rewrap-jobs.ts'
-import { readRewrapProgress, readRewrapStatus, startRewrap } from '../storage/rewrap-jobs.ts'
+import { startRewrap } from '../storage/rewrap-jobs.ts'
 import { reportUnopenable } from '../storage/unopenable.ts'
 import type { Call, Handlers } from './handler.ts'
 
@@ -30,6 +30,7 @@ export const pageHandlers: Handlers<PageMethod> = {
     const progress = await atCurrentHead(call, { group, epoch }, ({ state }) =>
       replacePages(services.database, { group, epoch, seq: state.head.seq, replaced, absorbed, pages, leaseOwner: peer.binding.nonce }),
     )
+    services.statuses.changed(group)
     tellProgress(call, group, progress)
     return progress
   },
@@ -40,20 +41,20 @@ export const pageHandlers: Handlers<PageMethod> = {
       startRewrap(services.database, { group, epoch, seq: state.head.seq, owner: peer.binding.nonce }),
     )
     const { leased, ...progress } = started
+    services.statuses.changed(group)
     if (leased) services.leases.taken(peer, group)
     tellProgress(call, group, progress)
     return { ...progress, leased }
   },
 
   'rewrap.status': (call, { group }) => {
-    const { services: { access, database }, peer } = call
-    return access.readAt(group, peer, 'readsObjects', async () => {
-      const status = await readRewrapStatus(database, group)
-      if (status === null) throw new ClavigerError('unknown_group')
-      const { seq, ...value } = status
-      const progress = await readRewrapProgress(database, group, status.epoch)
+    const { services: { access, statuses }, peer } = call
+    return access.read(group, peer, 'readsObjects', async () => {
+      const counted = await statuses.read(group)
+      if (counted === null) throw new ClavigerError('unknown_group')
+      const { status: { seq: _, ...status }, progress } = counted
       if (progress !== null && status.oldPages === 0 && status.oldLoose === 0) tellProgress(call, group, progress)
-      return { seq, value }
+      return status
     })
   },
 
@@ -63,6 +64,7 @@ export const pageHandlers: Handlers<PageMethod> = {
       reportUnopenable(services.database, { group, epoch, seq: state.head.seq, reportedBy: peer.identity, deks }),
     )
     if (listed.length === 0) return {}
+    services.statuses.changed(group)
     services.audit.unopenable(group, peer, listed)
     for (let from = 0; from < listed.length; from += REPORTED_PER_EVENT) {
       services.relay.announce({ type: 'unopenable', group, deks: listed.slice(from, from + REPORTED_PER_EVENT) })
