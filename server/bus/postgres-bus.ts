@@ -28,7 +28,8 @@ const CHANNELS = 256
 const COALESCE_MS = 2
 /** The listening connection is asked this often whether it still lives. */
 const PING_MS = 3000
-const PING_ANSWER_MS_MAX = 5000
+const ANSWER_MS_MAX = 5000
+const CONNECT_MS_MAX = 5000
 const RECONNECT_MS_MIN = 100
 const RECONNECT_MS_MAX = 5000
 
@@ -99,7 +100,13 @@ class PostgresBus implements Bus {
   }
 
   async #connect(): Promise<void> {
-    const client = new pg.Client({ connectionString: this.#options.url, application_name: 'claviger notices', keepAlive: true })
+    const client = new pg.Client({
+      connectionString: this.#options.url,
+      application_name: 'claviger notices',
+      keepAlive: true,
+      connectionTimeoutMillis: CONNECT_MS_MAX,
+      query_timeout: ANSWER_MS_MAX,
+    })
     try {
       client.on('error', () => this.#lost(client))
       client.on('end', () => this.#lost(client))
@@ -132,7 +139,7 @@ class PostgresBus implements Bus {
 
   /** A connection that is half open looks alive for minutes: only an answer counts. */
   async #ping(client: pg.Client): Promise<void> {
-    const timer = setTimeout(() => this.#lost(client), PING_ANSWER_MS_MAX)
+    const timer = setTimeout(() => this.#lost(client), ANSWER_MS_MAX)
     try {
       await client.query('select 1')
       if (this.#client !== client) return

@@ -10,6 +10,8 @@ import type { Schema } from './schema.ts'
 
 const DEFAULT_POOL_SIZE = 10
 const CONNECT_MS_MAX = 10_000
+/** Time beyond the server’s own that its answer gets: past it the connection is given up as broken. */
+const ANSWER_MS = 2000
 
 export interface DatabaseOptions {
   /** `postgres://user:password@host:port/name`; a URL-encoded directory as host means a Unix socket. */
@@ -18,7 +20,7 @@ export interface DatabaseOptions {
   readonly poolSize?: number
   /**
    * Milliseconds after which the server ends a statement, or a transaction of which nothing more is heard: a process that
-   * vanished in the middle of one would otherwise keep its group’s lock until TCP gives up, which takes hours. Without it, never.
+   * vanished in the middle of one would otherwise keep its group’s lock until TCP gives up, which takes hours. A server that vanished is waited for a little longer. Without it, for ever.
    */
   readonly statementMsMax?: number
   /** Told about connections that break while idle; the pool replaces them. */
@@ -59,7 +61,7 @@ function poolConfig(options: DatabaseOptions): pg.PoolConfig {
     keepAlive: true,
     ...(options.statementMsMax === undefined
       ? {}
-      : { statement_timeout: options.statementMsMax, idle_in_transaction_session_timeout: options.statementMsMax }),
+      : { query_timeout: options.statementMsMax + ANSWER_MS, statement_timeout: options.statementMsMax, idle_in_transaction_session_timeout: options.statementMsMax }),
   }
 }
 

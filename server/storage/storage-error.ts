@@ -24,7 +24,7 @@ const SOCKET_FAILURES: ReadonlySet<string> = new Set([
 ])
 /** The driver gives these no code. */
 const DRIVER_FAILURE =
-  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
+  /^(Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
 
 /** Runs `work` and turns the database's own failures into ours; a ClavigerError passes unchanged. */
 export async function withStorageErrors<T>(work: () => Promise<T>): Promise<T> {
@@ -47,6 +47,11 @@ export async function retryCollision<T>(work: () => Promise<T>): Promise<T> {
 
 export function isCollision(error: unknown): boolean {
   return COLLISIONS.has(codeOf(error))
+}
+
+/** Whether the server has not answered in time: nothing more comes over that connection. */
+export function isUnanswered(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout'
 }
 
 /** Whether a row with this key exists already. */

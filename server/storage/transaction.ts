@@ -6,7 +6,7 @@
  */
 import type { PoolClient } from 'pg'
 import type { Database } from './database.ts'
-import { retryCollision, withStorageErrors } from './storage-error.ts'
+import { isUnanswered, retryCollision, withStorageErrors } from './storage-error.ts'
 
 const BEGIN = 'begin isolation level read committed'
 
@@ -27,7 +27,8 @@ async function runOnce<T>(database: Database, work: (connection: PoolClient) => 
     await connection.query('commit')
     return result
   } catch (error) {
-    await connection.query('rollback').catch((failure: unknown) => (broken ??= asError(failure)))
+    if (isUnanswered(error)) broken ??= asError(error)
+    else await connection.query('rollback').catch((failure: unknown) => (broken ??= asError(failure)))
     throw error
   } finally {
     connection.off('error', onError)

@@ -8,6 +8,7 @@ import { withStorageErrors } from '../../../server/storage/storage-error.ts'
 import { transact } from '../../../server/storage/transaction.ts'
 import type { FreshDatabase } from '../../support/postgres.ts'
 import { freshDatabase } from '../../support/postgres.ts'
+import { TcpProxy } from '../../support/tcp-proxy.ts'
 import { newGroupId } from '../../support/storage-group.ts'
 
 let fresh: FreshDatabase
@@ -35,6 +36,22 @@ test('nothing of a transaction that throws is kept, and its error passes unchang
   })
   await expect(failed).rejects.toBe(cause)
   expect(await valueOf('rolled back')).toBeUndefined()
+})
+
+test('a server that never answers is given up, and its connection with it', async () => {
+  const url = new URL(fresh.url)
+  const proxy = await TcpProxy.start({ path: `${decodeURIComponent(url.hostname)}/.s.PGSQL.5432` })
+  url.host = `127.0.0.1:${proxy.port}`
+  const remote = openDatabase({ url: url.href, statementMsMax: 100, poolSize: 1 })
+  const stuck = transact(remote, async (connection) => {
+    proxy.freeze()
+    await connection.query('select 1')
+  })
+  await expect(stuck).rejects.toMatchObject({ code: 'server_unavailable' })
+  proxy.thaw()
+  expect((await remote.pool.query('select 1 as one')).rows).toEqual([{ one: 1 }])
+  await remote.close()
+  await proxy.close()
 })
 
 test('a deadlock is repeated once and then both are done', async () => {
