@@ -39,7 +39,7 @@ const MemberSchema = z.strictObject({
   cardRevision: uint(),
   /** The invite they came in through, if any. */
   via: z.nullable(bytesOf<InviteId>(32)),
-  segments: z.array(SegmentSchema),
+  segments: z.array(SegmentSchema).check(z.maxLength(limits.SEGMENTS_PER_MEMBER_MAX)),
 })
 export type Member = z.infer<typeof MemberSchema>
 

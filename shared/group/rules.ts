@@ -285,6 +285,14 @@ export const RESULT_RULES = {
   }),
   /** Every epoch that is kept is a link that somebody may have to follow. */
   epochsAreBounded: rule('G63', ({ after }: ResultFacts) => after.epochs.length <= limits.LIVE_EPOCHS_MAX, 'limit_exceeded'),
+  /** Coming and going, and changes of role, must not make a roster that nobody can decode. To remove and to leave adds nothing. */
+  segmentsAreBounded: rule(
+    'G64',
+    ({ after: { members } }: ResultFacts) =>
+      members.every(({ segments }) => segments.length <= limits.SEGMENTS_PER_MEMBER_MAX) &&
+      members.reduce((sum, { segments }) => sum + segments.length, 0) <= limits.SEGMENTS_MAX,
+    'limit_exceeded',
+  ),
 } as const satisfies Record<string, Rule<ResultFacts>>
 
 /** Rules judged in fold.ts itself, because they compare bytes or signatures. */

@@ -41,6 +41,8 @@ await log.commit({
 })
 await log.commit({ author: alice, ops: [ops.revoke(dead), ops.setRole(carol, 'depositor')], rekey: 'fresh' })
 const { roster } = log
+/** What takes most bytes. */
+const [GREATEST, key] = [Number.MAX_SAFE_INTEGER, alice.signer.publicKey]
 
 type Plain = Uint8Array | number | string | boolean | null | readonly Plain[] | { readonly [field: string]: Plain }
 
@@ -123,8 +125,19 @@ describe('the bytes of a roster', () => {
   })
 
   test('A46 hold the greatest group within their limit', () => {
-    const [member, invite, epoch] = [roster.members[0], roster.invites[0], currentEpoch(roster)]
-    if (member === undefined || invite === undefined) throw new Error('the roster has both')
+    const [one, two, epoch] = [roster.members[0], roster.invites[0], { ...currentEpoch(roster), link: { to: GREATEST, hash: key } }]
+    if (one === undefined || two === undefined) throw new Error('the roster has both')
+    const segment = { fromSeq: GREATEST, toSeq: GREATEST, role: 'depositor' as const, signingKey: key }
+    const segments = Array.from({ length: limits.SEGMENTS_MAX / limits.MEMBERS_MAX }, () => segment)
+    const member = { ...one, state: 'removed' as const, role: 'depositor' as const, cardRevision: GREATEST, via: open.id, segments }
+    const invite = {
+      ...two,
+      state: 'revoked' as const,
+      role: 'depositor' as const,
+      expiresAt: GREATEST,
+      uses: GREATEST,
+      createdSeq: GREATEST,
+    }
     const full = {
       ...roster,
       members: Array.from({ length: limits.MEMBERS_MAX }, () => member),
@@ -133,9 +146,16 @@ describe('the bytes of a roster', () => {
     }
     const bytes = encodeRoster(full)
     expect(bytes.length).toBeLessThan(limits.ROSTER_BYTES_MAX)
-    expect(decodeRoster(bytes).members.length).toBe(limits.MEMBERS_MAX)
-    for (const one of [{ members: [...full.members, member] }, { invites: [...full.invites, invite] }, { epochs: [...full.epochs, epoch] }])
-      expect(() => decodeRoster(encodeRoster({ ...full, ...one }))).toThrow(expect.objectContaining({ code: 'malformed' }))
+    expect(decodeRoster(bytes).members).toHaveLength(limits.MEMBERS_MAX)
+    const long = { ...member, segments: Array.from({ length: limits.SEGMENTS_PER_MEMBER_MAX }, () => segment) }
+    expect(decodeRoster(encodeRoster({ ...roster, members: [long] })).members[0]).toEqual(long)
+    for (const more of [
+      { members: Array.from({ length: limits.MEMBERS_MAX + 1 }, () => one) },
+      { invites: [...full.invites, invite] },
+      { epochs: [...full.epochs, epoch] },
+      { members: [{ ...long, segments: [...long.segments, segment] }] },
+    ])
+      expect(() => decodeRoster(encodeRoster({ ...roster, ...more }))).toThrow(expect.objectContaining({ code: 'malformed' }))
   })
 })
 

@@ -11,6 +11,7 @@ import { OpSchema } from '../../../shared/group/commit.ts'
 import type { GroupState } from '../../../shared/group/fold.ts'
 import type { InviteKeys } from '../../../shared/group/invite.ts'
 import type { Roster } from '../../../shared/group/roster.ts'
+import { sameBytes } from '../../../shared/group/roster.ts'
 import { COMMIT_RULES, FOLD_RULES, OP_RULES, RESULT_RULES } from '../../../shared/group/rules.ts'
 import { asIdentityId, asInviteId } from '../../../shared/ids.ts'
 import * as limits from '../../../shared/limits.ts'
@@ -649,6 +650,31 @@ const CASES: Readonly<Record<string, Case>> = {
       }),
     },
   },
+  G64: {
+    refuses: {
+      'one segment of a member too many': () => ({ state: withSegmentsOfBob(limits.SEGMENTS_PER_MEMBER_MAX), attempt: demotion }),
+      'one segment too many in the group': () => ({ state: withSegments(limits.SEGMENTS_MAX), attempt: demotion }),
+      'a newcomer past the last segment': () => ({
+        state: withSegments(limits.SEGMENTS_MAX),
+        attempt: { author: alice, ops: [ops.add(mallory, 'reader')] },
+      }),
+    },
+    accepts: {
+      'the last segment a member has room for': () => ({
+        state: withSegmentsOfBob(limits.SEGMENTS_PER_MEMBER_MAX - 1),
+        attempt: demotion,
+      }),
+      'the last segment there is room for': () => ({ state: withSegments(limits.SEGMENTS_MAX - 1), attempt: demotion }),
+      'a removal of whom there is no more room for': () => ({
+        state: withSegmentsOfBob(limits.SEGMENTS_PER_MEMBER_MAX),
+        attempt: { author: alice, ops: [ops.remove(bob)], rekey: 'fresh' },
+      }),
+      'leaving where there is no more room': () => ({
+        state: withSegments(limits.SEGMENTS_MAX),
+        attempt: { author: bob, ops: [ops.leave()] },
+      }),
+    },
+  },
   G70: {
     refuses: {
       'no create': async () => ({
@@ -691,6 +717,39 @@ const CASES: Readonly<Record<string, Case>> = {
       'invite and joiner in a join': () => on(world, join(invites.open, mallory)),
     },
   },
+}
+
+/** What adds one segment. */
+const demotion: Attempt = { author: alice, ops: [ops.setRole(bob, 'reader')] }
+
+function pastSegments(count: number): Roster['members'][number]['segments'] {
+  return Array.from({ length: count }, (_, seq) => ({
+    fromSeq: seq,
+    toSeq: seq + 1,
+    role: 'member' as const,
+    signingKey: bob.signer.publicKey,
+  }))
+}
+
+function withSegmentsOfBob(count: number): GroupState {
+  const members = world.roster.members.map((member) => {
+    if (!sameBytes(member.id, bob.id)) return member
+    return { ...member, segments: [...pastSegments(count - member.segments.length), ...member.segments] }
+  })
+  return withRoster(world, { members })
+}
+
+/** So many in all: former members have most of them, nobody more than one member may. */
+function withSegments(count: number): GroupState {
+  let left = count - world.roster.members.reduce((sum, { segments }) => sum + segments.length, 0)
+  const crowd = membersUpTo(world.roster.members.length + Math.ceil(left / limits.SEGMENTS_PER_MEMBER_MAX))
+  const members = crowd.map((member, index) => {
+    if (index < world.roster.members.length) return member
+    const segments = pastSegments(Math.min(left, limits.SEGMENTS_PER_MEMBER_MAX))
+    left -= segments.length
+    return { ...member, segments }
+  })
+  return withRoster(world, { members })
 }
 
 function withEpochs(count: number): GroupState {
