@@ -9,7 +9,7 @@ import { OBJECTS_ANSWER_BYTES } from '../../shared/limits.ts'
 import { findEntry } from '../../shared/objects/page.ts'
 import type { Database } from './database.ts'
 import { positionOf } from './groups.ts'
-import { all, statement } from './statement.ts'
+import { all, askedRows, statement } from './statement.ts'
 import { withStorageErrors } from './storage-error.ts'
 
 /** Where a DEK is sealed. */
@@ -80,8 +80,8 @@ const HEADER_COLUMNS = `g.head_seq, g.epoch as head_epoch, o.version, o.generati
 
 const READ_HEADERS = statement<HeaderRow>(
   'object_headers',
-  `select ${HEADER_COLUMNS} from groups g cross join unnest($2::bytea[]) with ordinality as x(object_id, n)
-   left join objects o on o.group_id = $1 and o.object_id = x.object_id
+  `with ${askedRows('$2')}
+   select ${HEADER_COLUMNS} from groups g cross join x left join objects o on o.group_id = x.group_id and o.object_id = x.object_id
    where g.group_id = $1 order by x.n`,
 )
 
@@ -92,21 +92,22 @@ const READ_HEADERS = statement<HeaderRow>(
  */
 const READ_OBJECTS = statement<ObjectRow>(
   'object_read',
-  `with found as materialized (
-     select x.n, x.object_id, o.version, o.generation, o.live, o.header, o.header_hash, o.change_seq, o.body, o.body_id, o.body_bytes,
+  `with ${askedRows('$2')},
+   found as materialized (
+     select x.n, x.group_id, x.object_id, o.version, o.generation, o.live, o.header, o.header_hash, o.change_seq, o.body, o.body_id, o.body_bytes,
        l.epoch as loose_epoch, l.seal, p.lo, u.object_id is not null as listed,
        row_number() over (partition by p.lo, u.object_id is null order by x.n) as nth
-     from unnest($2::bytea[]) with ordinality as x(object_id, n)
-     left join objects o on o.group_id = $1 and o.object_id = x.object_id
-     left join loose_deks l on l.group_id = $1 and l.object_id = o.object_id and l.generation = o.generation
-     left join unopenable_deks u on u.group_id = $1 and u.object_id = o.object_id and u.generation = o.generation
+     from x
+     left join objects o on o.group_id = x.group_id and o.object_id = x.object_id
+     left join loose_deks l on l.group_id = x.group_id and l.object_id = x.object_id and l.generation = o.generation
+     left join unopenable_deks u on u.group_id = x.group_id and u.object_id = x.object_id and u.generation = o.generation
      left join lateral (
-       select k.lo from key_pages k where k.group_id = $1 and k.lo <= o.object_id order by k.lo desc limit 1) p on o.live and l.seal is null),
+       select k.lo from key_pages k where k.group_id = x.group_id and k.lo <= x.object_id order by k.lo desc limit 1) p on o.live and l.seal is null),
    placed as (
      select o.*, k.page_id, k.epoch as page_epoch, x.entries, x.sealed,
        sum(coalesce(octet_length(o.header), 0) + coalesce(octet_length(o.body), 0)
          + coalesce(octet_length(x.entries) + octet_length(x.sealed), 0)) over (order by o.n rows unbounded preceding) as bytes
-     from found o left join key_pages k on k.group_id = $1 and k.lo = o.lo
+     from found o left join key_pages k on k.group_id = o.group_id and k.lo = o.lo
        left join lateral (select k.entries, k.sealed where (o.nth = 1 or o.listed) and k.page_id <> all($3::bytea[])) x on true)
    select ${HEADER_COLUMNS}, o.object_id, o.body, o.body_id, o.body_bytes, o.loose_epoch, o.seal, o.page_id, o.page_epoch, o.entries, o.sealed
    from groups g cross join placed o
@@ -125,7 +126,12 @@ export function readObjects(
   asked: { readonly objects: readonly ObjectId[]; readonly openPages?: readonly PageId[]; readonly bytesMax?: number },
 ): Promise<ObjectsRead<StoredObjectRow> | null> {
   return withStorageErrors(async () => {
-    const rows = await all(database.pool, READ_OBJECTS, [group, asked.objects, asked.openPages ?? [], asked.bytesMax ?? OBJECTS_ANSWER_BYTES])
+    const rows = await all(database.pool, READ_OBJECTS, [
+      group,
+      asked.objects,
+      asked.openPages ?? [],
+      asked.bytesMax ?? OBJECTS_ANSWER_BYTES,
+    ])
     return await withHead(database, group, rows, toObject)
   })
 }

@@ -96,11 +96,10 @@ const END = String.raw`coalesce($3::bytea, '\x${'ff'.repeat(OBJECT_ID_BYTES + 1)
 const READ_LOOSE = statement<LooseRow>(
   'range_loose',
   `with l as materialized (
-     select object_id, generation, epoch, seal from loose_deks where group_id = $1 and object_id >= $2 and object_id < ${END}
+     select group_id, object_id, generation, epoch, seal from loose_deks where group_id = $1 and object_id >= $2 and object_id < ${END}
      order by group_id, object_id, generation limit $4 + 1)
    select l.object_id, l.generation, l.epoch, l.seal, o.header_hash from l
-   left join lateral (
-     select header_hash from objects where group_id = $1 and object_id = l.object_id and generation = l.generation and live limit 1) o on true
+   left join objects o on o.group_id = l.group_id and o.object_id = l.object_id and o.generation = l.generation and o.live
    order by l.object_id, l.generation`,
 )
 

@@ -13,7 +13,7 @@ import type { PoolClient } from 'pg'
 import { concat, equalBytes } from '../../shared/bytes.ts'
 import { ClavigerError } from '../../shared/errors.ts'
 import type { GroupId, PageId } from '../../shared/ids.ts'
-import { idKey, OBJECT_ID_BYTES } from '../../shared/ids.ts'
+import { idKey } from '../../shared/ids.ts'
 import { ENTRY_BYTES, PAIR_BYTES } from '../../shared/objects/page.ts'
 import { areWithin, checkPartition } from '../../shared/objects/page-range.ts'
 import type { Database } from './database.ts'
@@ -68,19 +68,17 @@ const MOVE_PAGES = statement(
    insert into superseded_pages (group_id, page_id, lo, hi, epoch, count, entries, sealed)
    select group_id, page_id, lo, hi, epoch, count, entries, sealed from moved where count > 0 on conflict do nothing`,
 )
-/**
- * Locks in order of id, as writes do. A seal that was superseded once under this epoch keeps its first copy. The span from
- * the first to the last object ($4, $5) keeps the planner from reading all loose DEKs of a large group.
- */
+/** Locks in order of id, as writes do. A seal that was superseded once under this epoch keeps its first copy. */
 const MOVE_LOOSE = statement<{ missing: Uint8Array | null; old: number }>(
   'replace_move_loose',
-  `with asked as materialized (${unpackPairs('$2', PAIR_BYTES)}),
+  `with asked as materialized (select $1::bytea as group_id, p.* from (${unpackPairs('$2', PAIR_BYTES)}) p),
    locked as materialized (
-     select l.object_id, l.generation from asked join loose_deks l on l.object_id = asked.object_id and l.generation = asked.generation
-     where l.group_id = $1 and l.object_id between $4 and $5 order by l.object_id, l.generation for update of l),
+     select l.group_id, l.object_id, l.generation from asked
+     join loose_deks l on l.group_id = asked.group_id and l.object_id = asked.object_id and l.generation = asked.generation
+     order by l.object_id, l.generation for update of l),
    moved as (
      delete from loose_deks l using locked
-     where l.group_id = $1 and l.object_id between $4 and $5 and l.object_id = locked.object_id and l.generation = locked.generation
+     where l.group_id = locked.group_id and l.object_id = locked.object_id and l.generation = locked.generation
      returning l.object_id, l.generation, l.epoch, l.seal),
    kept as (insert into superseded_deks (group_id, object_id, generation, epoch, seal) select $1, * from moved on conflict do nothing)
    select count(*) filter (where epoch < $3) as old,
@@ -156,9 +154,7 @@ function isNamed(page: LockedPage, named: { readonly lo: Uint8Array; readonly pa
 /** @returns the pairs that were not there, and how many of the others were under older epochs. */
 async function moveLoose(connection: PoolClient, { group, epoch, absorbed }: Replacement): Promise<{ missing: Uint8Array; old: number }> {
   if (absorbed.length === 0) return { missing: NONE, old: 0 }
-  const firstObject = absorbed.subarray(0, OBJECT_ID_BYTES)
-  const lastObject = absorbed.subarray(-PAIR_BYTES, OBJECT_ID_BYTES - PAIR_BYTES)
-  const row = await first(connection, MOVE_LOOSE, [group, absorbed, epoch, firstObject, lastObject])
+  const row = await first(connection, MOVE_LOOSE, [group, absorbed, epoch])
   return { missing: row?.missing ?? NONE, old: row?.old ?? 0 }
 }
 

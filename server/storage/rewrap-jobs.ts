@@ -63,16 +63,20 @@ const ADD_DONE = statement<{ total: number; done: number }>(
 const FINISH = statement('rewrap_finish', 'update rewrap_jobs set done = total where group_id = $1 and epoch = $2 and done < total')
 const READ_STATUS = statement<StatusRow>(
   'rewrap_status',
-  `select g.epoch, g.head_seq, least(k.oldest, l.oldest) as oldest, k.old_pages, l.old_loose, k.pages, l.loose, k.entries, o.live, l.live_loose, u.unopenable
-   from groups g,
-     (select min(epoch) filter (where count > 0) as oldest, count(*) filter (where count > 0 and epoch < (select epoch from groups where group_id = $1)) as old_pages,
-        count(*) as pages, coalesce(sum(count), 0)::bigint as entries from key_pages where group_id = $1) k,
-     (select min(l.epoch) as oldest, count(*) filter (where l.epoch < (select epoch from groups where group_id = $1)) as old_loose, count(*) as loose,
-        count(o.object_id) as live_loose
-      from loose_deks l left join objects o on o.group_id = $1 and o.object_id = l.object_id and o.generation = l.generation and o.live where l.group_id = $1) l,
-     (select count(*) as live from objects where group_id = $1 and live) o,
-     (select count(*) as unopenable from unopenable_deks u join objects o on o.group_id = $1 and o.object_id = u.object_id and o.generation = u.generation and o.live
-      where u.group_id = $1) u
+  `with listed as materialized (select * from unopenable_deks where group_id = $1),
+   open as materialized (select * from loose_deks where group_id = $1)
+   select g.epoch, g.head_seq, least(k.oldest, l.oldest) as oldest, k.old_pages, l.old_loose, k.pages, l.loose, k.entries, o.live, l.live_loose, u.unopenable
+   from groups g
+   cross join lateral (
+     select min(epoch) filter (where count > 0) as oldest, count(*) filter (where count > 0 and epoch < g.epoch) as old_pages,
+       count(*) as pages, coalesce(sum(count), 0)::bigint as entries from key_pages where group_id = $1) k
+   cross join lateral (
+     select min(l.epoch) as oldest, count(*) filter (where l.epoch < g.epoch) as old_loose, count(*) as loose, count(o.object_id) as live_loose
+     from open l left join objects o on o.group_id = l.group_id and o.object_id = l.object_id and o.generation = l.generation and o.live) l
+   cross join (select count(*) as live from objects where group_id = $1 and live) o
+   cross join (
+     select count(*) as unopenable from listed u
+     join objects o on o.group_id = u.group_id and o.object_id = u.object_id and o.generation = u.generation and o.live) u
    where g.group_id = $1`,
 )
 

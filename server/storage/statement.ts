@@ -50,3 +50,29 @@ export async function execute(
 ): Promise<number> {
   return (await connection.query({ name, text, values: [...values] })).rowCount ?? 0
 }
+
+/**
+ * SQL for rows `x` (group_id, object_id, n) from $1 and a bytea[] parameter: what large statements join with.
+ *
+ * The group is a column of `x` and not a constant on purpose. The planner knows only the average group; told a constant it
+ * may take the group to be tiny, read all of it for each row that is asked for, and be quadratic in a large one (measured
+ * with 30 000 tiny groups and one of 20 000 objects: 1000 replacements 11.7 s instead of 0.1 s).
+ */
+export function askedRows(objects: string): string {
+  return `x as materialized (select $1::bytea as group_id, u.* from unnest(${objects}::bytea[]) with ordinality as u(object_id, n))`
+}
+
+/** Repeats a statement that writes at most `rowsMax` rows until nothing is left for it. @returns how many rows it wrote. */
+export async function executeInBatches(
+  pool: Pool,
+  query: Statement<QueryResultRow>,
+  values: readonly Value[],
+  rowsMax: number,
+): Promise<number> {
+  let written = 0
+  for (;;) {
+    const rows = await execute(pool, query, values)
+    written += rows
+    if (rows < rowsMax) return written
+  }
+}

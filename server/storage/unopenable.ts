@@ -22,17 +22,19 @@ const LOCK_GROUP = statement(
 /** Only live DEKs: a dead one hinders nobody. */
 const LIST = statement<PairRow>(
   'unopenable_list',
-  `with asked as materialized (
-     select o.object_id, o.generation from unnest($2::bytea[], $3::int[]) as x(object_id, generation)
-     join objects o on o.group_id = $1 and o.object_id = x.object_id and o.generation = x.generation and o.live),
+  `with x as materialized (select $1::bytea as group_id, u.* from unnest($2::bytea[], $3::int[]) as u(object_id, generation)),
+   asked as materialized (
+     select x.* from x join objects o on o.group_id = x.group_id and o.object_id = x.object_id and o.generation = x.generation and o.live),
    locked as materialized (
-     select l.object_id, l.generation from asked join loose_deks l on l.group_id = $1 and l.object_id = asked.object_id and l.generation = asked.generation
+     select l.group_id, l.object_id, l.generation from asked
+     join loose_deks l on l.group_id = asked.group_id and l.object_id = asked.object_id and l.generation = asked.generation
      order by l.object_id, l.generation for update of l),
    moved as (
-     delete from loose_deks l using locked where l.group_id = $1 and l.object_id = locked.object_id and l.generation = locked.generation
+     delete from loose_deks l using locked
+     where l.group_id = locked.group_id and l.object_id = locked.object_id and l.generation = locked.generation
      returning l.object_id, l.generation, l.epoch, l.seal)
    insert into unopenable_deks (group_id, object_id, generation, epoch, seal, reported_by)
-   select $1, asked.object_id, asked.generation, coalesce(moved.epoch, page.epoch), moved.seal, $4
+   select asked.group_id, asked.object_id, asked.generation, coalesce(moved.epoch, page.epoch), moved.seal, $4
    from asked left join moved using (object_id, generation)
    left join lateral (select k.epoch from key_pages k where k.group_id = $1 and k.lo <= asked.object_id order by k.lo desc limit 1) page on true
    on conflict (group_id, object_id, generation) do update set epoch = excluded.epoch, seal = excluded.seal, reported_by = excluded.reported_by
@@ -41,9 +43,10 @@ const LIST = statement<PairRow>(
 )
 const READ = statement<PairRow>(
   'unopenable_read',
-  `select u.object_id, u.generation from unopenable_deks u
-   join objects o on o.group_id = $1 and o.object_id = u.object_id and o.generation = u.generation and o.live
-   where u.group_id = $1 order by u.object_id limit $2`,
+  `with listed as materialized (select * from unopenable_deks where group_id = $1)
+   select u.object_id, u.generation from listed u
+   join objects o on o.group_id = u.group_id and o.object_id = u.object_id and o.generation = u.generation and o.live
+   order by u.object_id limit $2`,
 )
 
 interface PairRow {

@@ -10,7 +10,7 @@ import type { Database } from './database.ts'
 import { readFence } from './fence.ts'
 import type { Fence } from './fence.ts'
 import type { Statement, Value } from './statement.ts'
-import { all, first, statement } from './statement.ts'
+import { all, askedRows, first, statement } from './statement.ts'
 import { retryCollision, withStorageErrors } from './storage-error.ts'
 import type { WriteRow } from './write-statement.ts'
 import { createInline, createOne, writeAny } from './write-statement.ts'
@@ -53,7 +53,8 @@ interface CurrentRow {
 
 const READ_CURRENT = statement<CurrentRow>(
   'write_read_current',
-  'select object_id, version, header from objects where group_id = $1 and object_id = any($2::bytea[])',
+  `with ${askedRows('$2')}
+   select o.object_id, o.version, o.header from x join objects o on o.group_id = x.group_id and o.object_id = x.object_id`,
 )
 
 /**
