@@ -247,7 +247,7 @@ export class Claviger {
     await this.#sendGenesis(fold, { enc, wraps: wraps.filter((wrap) => wrap !== null) })
     const store = new GroupStore(this.#store, state.group)
     await store.saveSecrets(new Map([[0, secret]]))
-    await store.saveState(state, [state.head], null)
+    await store.saveState(state, null)
     return { state, heads: new Map([[0, state.head.hash]]), verified: null }
   }
 

@@ -193,10 +193,12 @@ export class GroupLog {
   }
 
   async #adopt(advance: Advance): Promise<void> {
-    const heads = advance.folds.length > 0 ? advance.folds.map(({ state }) => state.head) : [advance.state.head]
-    await this.#context.store.saveState(advance.state, heads, this.#unverifiedFrom)
-    this.#state = advance.state
-    for (const { seq, hash } of heads) this.#heads.set(seq, hash)
+    const { before, folds, state } = advance
+    const { store } = this.#context
+    if (folds.length > 0) await store.saveCommits({ before: before.head, commits: folds.map(({ commit }) => commit), state })
+    else await store.saveState(state, this.#unverifiedFrom)
+    this.#state = state
+    for (const { seq, hash } of [...folds.map((fold) => fold.state.head), state.head]) this.#heads.set(seq, hash)
     await this.#onAdvance(advance)
   }
 
@@ -215,7 +217,7 @@ export class GroupLog {
     const { state, heads } = await this.#replay(from, commits)
     for (const { seq, hash } of heads) this.#heads.set(seq, hash)
     this.#unverifiedFrom = state.head.seq >= this.#state.head.seq ? null : state
-    await this.#context.store.saveState(this.#state, heads, this.#unverifiedFrom)
+    await this.#context.store.saveVerified(this.#unverifiedFrom, heads)
     if (this.#unverifiedFrom === null) this.#context.emit({ type: 'verified' })
   }
 

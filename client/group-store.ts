@@ -1,6 +1,6 @@
 /**
- * What a client keeps of one group: its head and roster, every head it accepted, epoch secrets, known object headers,
- * the change cursor, and the commit it is waiting for.
+ * What a client keeps of one group: a roster and the commits since, every head it accepted, epoch secrets, known object
+ * headers, the change cursor, and the commit it is waiting for.
  */
 import { anyBytes, decodeCanonical, encodeCanonical, HeadSchema, uint } from '../shared/codec.ts'
 import type { EpochSecret } from '../shared/crypto/keys.ts'
@@ -12,11 +12,18 @@ import type { CommitHash, GroupId, Head } from '../shared/ids.ts'
 import { asCommitHash, asGroupId, idKey } from '../shared/ids.ts'
 import { z } from 'zod/mini'
 import { ClavigerError } from '../shared/errors.ts'
+import { SNAPSHOT_COMMITS } from '../shared/limits.ts'
+import type { AcceptedCommits, LogPlace } from './log-tail.ts'
+import { baseAfter, foldTail } from './log-tail.ts'
 import type { Store } from './store.ts'
 
-const GROUPS_PREFIX = 'g/'
+/** A key for each group: listing them must not read what they hold. */
+const GROUPS_PREFIX = 'groups/'
 const SEQ_DIGITS = 16
 
+const PlaceSchema: z.ZodMiniType<LogPlace> = z.strictObject({ base: uint(), head: HeadSchema }).check(
+  z.refine(({ base, head }) => base <= head.seq && head.seq <= base + SNAPSHOT_COMMITS),
+)
 const StateSchema = z.strictObject({ head: HeadSchema, roster: anyBytes })
 const CursorSchema = z.strictObject({ change: uint(), epoch: uint() })
 const PendingSchema = z.strictObject({ commit: anyBytes, epoch: z.nullable(uint()), secret: z.nullable(anyBytes) })
@@ -34,22 +41,27 @@ export class GroupStore {
   readonly group: GroupId
   readonly #store: Store
   readonly #prefix: string
+  readonly #place: string
 
   constructor(store: Store, group: GroupId) {
     this.group = group
     this.#store = store
-    this.#prefix = `${GROUPS_PREFIX}${idKey(group)}/`
+    this.#prefix = `g/${idKey(group)}/`
+    this.#place = GROUPS_PREFIX + idKey(group)
   }
 
   /** The groups that a store knows. */
   static async list(store: Store): Promise<GroupId[]> {
-    const keys = [...(await store.getAll(GROUPS_PREFIX)).keys()].filter((key) => key.endsWith('/state'))
-    return keys.map((key) => asGroupId(fromHex(key.slice(GROUPS_PREFIX.length, -'/state'.length))))
+    return [...(await store.getAll(GROUPS_PREFIX)).keys()].map((key) => asGroupId(fromHex(key.slice(GROUPS_PREFIX.length))))
   }
 
-  /** The head this client has accepted; null for a group it does not know. */
+  /** The head this client has accepted; null for a group it does not know. @throws ClavigerError `store_invalid`. */
   async loadState(): Promise<GroupState | null> {
-    return this.#loadState('state')
+    const place = await this.#loadPlace()
+    if (place === null) return null
+    const [snapshot, tail] = await Promise.all([this.#loadState('state'), this.#store.getAll(this.#key('commit/'))])
+    if (snapshot?.head.seq !== place.base) throw new ClavigerError('store_invalid')
+    return foldTail(snapshot, tail.values(), place.head)
   }
 
   /** The last state whose whole log was folded, while the current one came from a snapshot ahead. */
@@ -57,16 +69,31 @@ export class GroupStore {
     return this.#loadState('verified')
   }
 
-  async #loadState(key: string): Promise<GroupState | null> {
-    const saved = await this.#load(key, StateSchema)
-    return saved === null ? null : { group: this.group, head: saved.head, roster: decodeRoster(saved.roster) }
+  /** Keeps commits that were accepted, and their heads. */
+  async saveCommits(accepted: AcceptedCommits): Promise<void> {
+    const { commits, state } = accepted
+    const place = await this.#loadPlace()
+    const base = baseAfter(place, accepted)
+    const batch = base === state.head.seq ? this.#snapshotBatch(state, place) : this.#tailBatch(commits)
+    for (const { payload, hash } of commits) batch.set(this.#headKey(payload.seq), hash)
+    batch.set(this.#place, encodeCanonical({ base, head: state.head }))
+    await this.#store.write(batch)
   }
 
-  /** Keeps a state, the heads that led to it, and the state that is still to be verified from. */
-  async saveState(state: GroupState, heads: readonly Head[], verified: GroupState | null): Promise<void> {
-    const batch: Batch = new Map([[this.#key('state'), encodeState(state)]])
+  /** Keeps a state that no commits led to, and the one that is still to be verified from. */
+  async saveState(state: GroupState, verified: GroupState | null): Promise<void> {
+    const { head } = state
+    const batch = this.#snapshotBatch(state, await this.#loadPlace())
+    batch.set(this.#place, encodeCanonical({ base: head.seq, head }))
     batch.set(this.#key('verified'), verified === null ? null : encodeState(verified))
-    for (const { seq, hash } of heads) batch.set(this.#key(`head/${padded(seq)}`), hash)
+    batch.set(this.#headKey(head.seq), head.hash)
+    await this.#store.write(batch)
+  }
+
+  /** Keeps how far what a snapshot had skipped is verified, null if all of it is, and the heads on the way. */
+  async saveVerified(verified: GroupState | null, heads: readonly Head[]): Promise<void> {
+    const batch: Batch = new Map([[this.#key('verified'), verified === null ? null : encodeState(verified)]])
+    for (const { seq, hash } of heads) batch.set(this.#headKey(seq), hash)
     await this.#store.write(batch)
   }
 
@@ -126,15 +153,46 @@ export class GroupStore {
   /** Forgets everything about the group. */
   async erase(): Promise<void> {
     const entries = await this.#store.getAll(this.#prefix)
-    await this.#store.write(new Map([...entries.keys()].map((key) => [key, null])))
+    await this.#store.write(new Map([this.#place, ...entries.keys()].map((key) => [key, null])))
+  }
+
+  async #loadPlace(): Promise<LogPlace | null> {
+    return this.#parse(await this.#store.get(this.#place), PlaceSchema)
+  }
+
+  async #loadState(key: string): Promise<GroupState | null> {
+    const saved = await this.#load(key, StateSchema)
+    return saved === null ? null : { group: this.group, head: saved.head, roster: decodeRoster(saved.roster) }
+  }
+
+  /** A new snapshot, without the commits that led from the one before. */
+  #snapshotBatch(state: GroupState, place: LogPlace | null): Batch {
+    const batch: Batch = new Map([[this.#key('state'), encodeState(state)]])
+    if (place !== null) for (let seq = place.base + 1; seq <= place.head.seq; seq += 1) batch.set(this.#commitKey(seq), null)
+    return batch
+  }
+
+  #tailBatch(commits: AcceptedCommits['commits']): Batch {
+    return new Map(commits.map(({ payload, bytes }) => [this.#commitKey(payload.seq), bytes]))
   }
 
   async #load<T>(key: string, schema: z.ZodMiniType<T>): Promise<T | null> {
-    const bytes = await this.#store.get(this.#key(key))
+    return this.#parse(await this.#store.get(this.#key(key)), schema)
+  }
+
+  #parse<T>(bytes: Uint8Array | null, schema: z.ZodMiniType<T>): T | null {
     if (bytes === null) return null
     const parsed = schema.safeParse(decodeCanonical(bytes))
     if (!parsed.success) throw new ClavigerError('store_invalid')
     return parsed.data
+  }
+
+  #commitKey(seq: number): string {
+    return this.#key(`commit/${padded(seq)}`)
+  }
+
+  #headKey(seq: number): string {
+    return this.#key(`head/${padded(seq)}`)
   }
 
   #key(name: string): string {

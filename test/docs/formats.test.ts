@@ -1,7 +1,7 @@
 /** docs/FORMATS.md and the code say the same about sizes, tables, keys and vectors. */
 import { access, readFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
-import { METADATA_BYTES_MAX, PAGE_DEKS_MAX } from '../../shared/limits.ts'
+import { METADATA_BYTES_MAX, PAGE_DEKS_MAX, SNAPSHOT_COMMITS } from '../../shared/limits.ts'
 import { LINK_BYTES } from '../../shared/group/epoch.ts'
 import { SUITES } from '../../shared/crypto/suites.ts'
 import { asDek } from '../../shared/crypto/keys.ts'
@@ -61,6 +61,9 @@ describe('docs/FORMATS.md', () => {
     const keys = [...source.matchAll(/#key\([`'](\w+)/gu), ...source.matchAll(/#load(?:State)?\('(\w+)'/gu)].map(([, key = '']) => key)
     expect(new Set(keys).size).toBeGreaterThan(5)
     for (const key of keys) expect(text).toMatch(new RegExp(`[\`]g/<group>/${key}\\b`, 'u'))
+    expect(source).toContain("'groups/'")
+    expect(text).toContain('| `groups/<group>` |')
+    expect(text).toContain(`at most ${SNAPSHOT_COMMITS} commits before it`)
   })
 
   test('names vectors that are there', async () => {
