@@ -5,6 +5,7 @@
  * row, and together: one statement per 2 ms. The channels are fixed, one for each first byte of a group’s id.
  */
 import { randomUUID } from 'node:crypto'
+import { Socket } from 'node:net'
 import pg from 'pg'
 import { idKey } from '../../shared/ids.ts'
 import type { Clock } from '../clock.ts'
@@ -30,6 +31,8 @@ const COALESCE_MS = 2
 const PING_MS = 3000
 const ANSWER_MS_MAX = 5000
 const CONNECT_MS_MAX = 5000
+/** A connection whose other side does not answer is not waited for. */
+const END_MS_MAX = 1000
 const RECONNECT_MS_MIN = 100
 const RECONNECT_MS_MAX = 5000
 
@@ -45,6 +48,7 @@ class PostgresBus implements Bus {
   readonly #pending = new Map<string, Notice>()
   #unnamed = 0
   #client: pg.Client | null = null
+  readonly #sockets = new WeakMap<pg.Client, Socket>()
   #aliveAt: number | null = null
   #reconnectMs = RECONNECT_MS_MIN
   #cancelTimer: (() => void) | null = null
@@ -74,7 +78,7 @@ class PostgresBus implements Bus {
     this.#cancelTimer?.()
     const client = this.#client
     this.#client = null
-    await client?.end().catch(ignoreBrokenConnection)
+    if (client !== null) await this.#end(client)
   }
 
   async #sendSoon(): Promise<void> {
@@ -100,13 +104,16 @@ class PostgresBus implements Bus {
   }
 
   async #connect(): Promise<void> {
+    const socket = new Socket()
     const client = new pg.Client({
+      stream: () => socket,
       connectionString: this.#options.url,
       application_name: 'claviger notices',
       keepAlive: true,
       connectionTimeoutMillis: CONNECT_MS_MAX,
       query_timeout: ANSWER_MS_MAX,
     })
+    this.#sockets.set(client, socket)
     try {
       client.on('error', () => this.#lost(client))
       client.on('end', () => this.#lost(client))
@@ -152,6 +159,13 @@ class PostgresBus implements Bus {
     }
   }
 
+  /** Half open, a connection would never end by itself. */
+  async #end(client: pg.Client): Promise<void> {
+    const timer = setTimeout(() => this.#sockets.get(client)?.destroy(), END_MS_MAX)
+    await client.end().catch(ignoreBrokenConnection)
+    clearTimeout(timer)
+  }
+
   #alive(): void {
     this.#aliveAt = this.#options.clock.now()
   }
@@ -161,7 +175,7 @@ class PostgresBus implements Bus {
     this.#client = null
     this.#cancelTimer?.()
     this.#options.log.warn({ retryMs: this.#reconnectMs }, 'notice connection lost')
-    void client.end().catch(ignoreBrokenConnection)
+    void this.#end(client)
     this.#cancelTimer = this.#options.clock.after(this.#reconnectMs, () => void this.#connect())
     this.#reconnectMs = Math.min(this.#reconnectMs * 2, RECONNECT_MS_MAX)
   }
