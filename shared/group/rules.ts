@@ -8,12 +8,11 @@ import { isSoundX25519Key } from '../crypto/x25519-key.ts'
 import type { ErrorCode } from '../errors.ts'
 import { ClavigerError } from '../errors.ts'
 import type { GroupId, Head } from '../ids.ts'
-import { idKey } from '../ids.ts'
 import * as limits from '../limits.ts'
 import type { DecodedCards } from './card.ts'
 import type { CommitPayload, OpOf, OpType } from './commit.ts'
 import { cardIsNotOlder, cardKeysAreNew, formerOf, keysAreNew, keysAreSound } from './enrolment.ts'
-import { inviteIdOf } from './invite-proof.ts'
+import { principalsOf } from './op-principals.ts'
 import type { Recipient, Roster } from './roster.ts'
 import { canWrite, findActive, findEpoch, findInvite, findMember, holdsKeys, isActive, sameBytes } from './roster.ts'
 
@@ -332,26 +331,4 @@ function mayRevoke(commit: CommitFacts, invite: InviteEntry | null): boolean {
 
 function isAuthor({ author }: CommitFacts, member: Uint8Array): boolean {
   return author?.kind === 'member' && sameBytes(author.member.id, member)
-}
-
-/** The principals an op is about, as `Map` keys. */
-function principalsOf(op: OpOf<OpType>, author: Author | null, cards: DecodedCards | null): string[] {
-  switch (op.type) {
-    case 'remove':
-    case 'set-role':
-      return [idKey(op.member)]
-    case 'invite':
-      return [idKey(inviteIdOf(op.signingKey))]
-    case 'revoke-invite':
-      return [idKey(op.invite)]
-    case 'add':
-    case 'approve':
-      return cards === null ? [] : [idKey(cards.identity)]
-    case 'leave':
-      return author?.kind === 'member' ? [idKey(author.member.id)] : []
-    case 'create':
-    case 'join':
-    case 'retire-epoch':
-      return []
-  }
 }
