@@ -8,6 +8,7 @@ import { idKey } from '../shared/ids.ts'
 import type { Pair } from '../shared/objects/page.ts'
 import type { Clock } from './clock.ts'
 import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
 import type { Peer } from './peer.ts'
 import type { Acceptance } from './referee.ts'
 import { appendAudit } from './storage/audit.ts'
@@ -15,20 +16,30 @@ import type { AuditEntry } from './storage/audit.ts'
 import type { Database } from './storage/database.ts'
 import { TokenBucket } from './token-bucket.ts'
 
-/** Entries a second: whoever fails on purpose must not fill the disk. */
+/** Entries a second of one kind: whoever fails on purpose must not fill the disk, nor keep other kinds from being written. */
 const ENTRIES_PER_SECOND = 20
 const ENTRIES_BURST = 2000
+
+export interface AuditParts {
+  readonly database: Database
+  readonly log: Log
+  readonly clock: Clock
+  readonly metrics: Pick<Metrics, 'droppedAuditEntries'>
+}
 
 export class Audit {
   readonly #database: Database
   readonly #log: Log
-  readonly #bucket: TokenBucket
+  readonly #clock: Clock
+  readonly #dropped: Metrics['droppedAuditEntries']
+  readonly #bucketByKind = new Map<string, TokenBucket>()
   readonly #pending = new Set<Promise<void>>()
 
-  constructor(database: Database, log: Log, clock: Clock) {
+  constructor({ database, log, clock, metrics }: AuditParts) {
     this.#database = database
     this.#log = log
-    this.#bucket = new TokenBucket(clock, { perSecond: ENTRIES_PER_SECOND, burst: ENTRIES_BURST })
+    this.#clock = clock
+    this.#dropped = metrics.droppedAuditEntries
   }
 
   authenticationFailed(claimed: PrincipalId | null, address: string, code: string): void {
@@ -58,13 +69,24 @@ export class Audit {
     this.#append({ group, kind: 'unopenable', principal: peer.identity, detail: { deks: listed } })
   }
 
+  /** A seal was replaced: it displaces what others read, so who did it must be known. */
+  resealed(group: GroupId, peer: Peer, { object, generation }: Pair): void {
+    this.#append({ group, kind: 'resealed', principal: peer.identity, detail: { dek: `${idKey(object)}/${generation}` } })
+  }
+
   /** Waits for what is being written. */
   async settle(): Promise<void> {
     await Promise.all(this.#pending)
   }
 
+  #bucketOf(kind: string): TokenBucket {
+    const bucket = this.#bucketByKind.get(kind) ?? new TokenBucket(this.#clock, { perSecond: ENTRIES_PER_SECOND, burst: ENTRIES_BURST })
+    this.#bucketByKind.set(kind, bucket)
+    return bucket
+  }
+
   #append(entry: AuditEntry): void {
-    if (!this.#bucket.take()) return
+    if (!this.#bucketOf(entry.kind).take()) return this.#dropped.inc({ kind: entry.kind })
     const written = appendAudit(this.#database, entry)
       .catch((error: unknown) => this.#log.error({ kind: entry.kind }, 'an audit entry was not written', error))
       .finally(() => this.#pending.delete(written))

@@ -30,12 +30,18 @@ interface Cached {
   readonly snapshotSeq: number
 }
 
+/** A read of a group that is under way, and the one after it. */
+interface Loading {
+  readonly running: Promise<GroupState>
+  next: Promise<GroupState> | null
+}
+
 export class Groups {
   readonly #database: Database
   readonly #log: Log
   /** In order of use, oldest first. */
   readonly #cache = new Map<string, Cached>()
-  readonly #loading = new Map<string, Promise<GroupState>>()
+  readonly #loading = new Map<string, Loading>()
   #entries = 0
 
   constructor(database: Database, log: Log) {
@@ -56,18 +62,12 @@ export class Groups {
   /** The group as the database has it now. @throws ClavigerError `unknown_group`. */
   refresh(group: GroupId): Promise<GroupState> {
     const key = idKey(group)
-    // What was asked for during a read may be newer than that read: it waits for the next one.
     const under = this.#loading.get(key)
-    const next = (under ?? Promise.resolve()).then(
-      () => this.#load(group, key),
-      () => this.#load(group, key),
-    )
-    this.#loading.set(key, next)
-    const forget = (): void => {
-      if (this.#loading.get(key) === next) this.#loading.delete(key)
-    }
-    next.then(forget, forget)
-    return next
+    if (under === undefined) return this.#startLoading(group, key)
+    // What is asked for during a read may be newer than that read: it waits for the next one, which all share who wait.
+    const start = (): Promise<GroupState> => this.#startLoading(group, key)
+    under.next ??= under.running.then(start, start)
+    return under.next
   }
 
   /** The group at least at `seq`. */
@@ -108,6 +108,16 @@ export class Groups {
   /** Groups whose state is kept here: those that a sweep compares with the database. */
   cached(): readonly GroupState[] {
     return [...this.#cache.values()].map(({ state }) => state)
+  }
+
+  #startLoading(group: GroupId, key: string): Promise<GroupState> {
+    const loading: Loading = { running: this.#load(group, key), next: null }
+    this.#loading.set(key, loading)
+    const forget = (): void => {
+      if (loading.next === null) this.#loading.delete(key)
+    }
+    loading.running.then(forget, forget)
+    return loading.running
   }
 
   async #load(group: GroupId, key: string): Promise<GroupState> {

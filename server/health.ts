@@ -18,12 +18,15 @@ export interface HealthParts {
 }
 
 const DATABASE_ANSWER_MS_MAX = 2000
+/** Whoever asks more often is told the same: each look takes a connection. */
+const DATABASE_ANSWER_KEPT_MS = 1000
 /** How long a full disk is remembered. */
 const STORAGE_FULL_MS = 30_000
 
 export class Health {
   readonly #parts: HealthParts
   #storageFullAt = Number.NEGATIVE_INFINITY
+  #databaseAnswer: Promise<boolean> | null = null
 
   constructor(parts: HealthParts) {
     this.#parts = parts
@@ -63,7 +66,14 @@ export class Health {
     return { status, contentType: 'application/json', body: `${JSON.stringify(checks)}\n` }
   }
 
-  async #databaseAnswers(): Promise<boolean> {
+  #databaseAnswers(): Promise<boolean> {
+    this.#databaseAnswer ??= this.#askDatabase().finally(() =>
+      this.#parts.clock.after(DATABASE_ANSWER_KEPT_MS, () => (this.#databaseAnswer = null)),
+    )
+    return this.#databaseAnswer
+  }
+
+  async #askDatabase(): Promise<boolean> {
     const tooLate = new Promise<boolean>((resolve) => setTimeout(() => resolve(false), DATABASE_ANSWER_MS_MAX).unref())
     const answer = this.#parts.database.pool.query('select 1').then(
       () => true,

@@ -44,6 +44,8 @@ export interface HttpFace {
   readonly server: Server
   /** Takes no more connections. @returns when the port is free. */
   close(): Promise<void>
+  /** Breaks plain connections: whoever sends or reads slowly must not keep a shutdown waiting. */
+  drop(): void
 }
 
 /** An HTTP server that is not yet listening. */
@@ -54,7 +56,7 @@ export function createHttpFace(options: HttpOptions): HttpFace {
   server.maxConnections = options.limits.sessions + PLAIN_CONNECTIONS_MAX
   const sockets = createWebSocketServer(options.limits)
   server.on('upgrade', (request, socket, head) => upgrade({ request, socket, head }, sockets, options))
-  return { server, close: () => closeServer(server, sockets) }
+  return { server, close: () => closeServer(server, sockets), drop: () => server.closeAllConnections() }
 }
 
 function createWebSocketServer(limits: ServerLimits): WebSocketServer {

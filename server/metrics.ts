@@ -15,6 +15,7 @@ export interface Metrics {
   readonly closedSessions: Counter<'reason'>
   readonly laggingSessions: Counter
   readonly notices: Counter<'direction'>
+  readonly droppedAuditEntries: Counter<'kind'>
 }
 
 const SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
@@ -52,5 +53,6 @@ export function createMetrics(): Metrics {
     closedSessions: counter('closed_sessions_total', 'Sessions this server closed, by reason.', ['reason']),
     laggingSessions: counter('lagging_sessions_total', 'Times a session became lagging.'),
     notices: counter('notices_total', 'Notices between processes.', ['direction']),
+    droppedAuditEntries: counter('dropped_audit_entries_total', 'Audit entries past what is written of one kind.', ['kind']),
   }
 }

@@ -125,7 +125,7 @@ class Server implements RunningServer {
     this.#costs = new RequestCosts({ clock: systemClock, limits: this.#limits })
     this.#host = this.#createHost(failures)
     this.#upkeep = startUpkeep(
-      { ...this.#services, sessions: this.#sessions, buckets: [failures, this.#connections, this.#costs] },
+      { ...this.#services, sessions: this.#sessions, buckets: [failures, this.#connections, this.#costs, this.#services.uploads] },
       this.#limits.sweepMs,
     )
     this.#bus = openPostgresBus({
@@ -158,6 +158,8 @@ class Server implements RunningServer {
 
   async listen(): Promise<void> {
     const { host, port, publicHosts } = this.#config
+    // Also later, when no connection can be accepted for want of file descriptors, there must be a listener.
+    this.#http.server.on('error', (error) => this.#log.error({}, 'the HTTP server failed', error))
     await new Promise<void>((resolve, reject) => {
       this.#http.server.once('error', (error) => reject(listenError(error, host, port)))
       this.#http.server.listen(port, host, resolve)
@@ -193,11 +195,11 @@ class Server implements RunningServer {
       hashes: new CommitHashes(database),
       trees: new CommitTrees(database),
       bodies: new PostgresBodies(database),
-      uploads: new BodyUploads(),
-      audit: new Audit(database, log, clock),
+      uploads: new BodyUploads(clock),
+      audit: new Audit({ database, log, clock, metrics }),
       leases: new RewrapLeases(database, log),
       statuses: new RewrapStatuses(database, clock),
-      retired: new RetiredSpace(database),
+      retired: new RetiredSpace(this.#place.url),
     }
   }
 
@@ -295,6 +297,7 @@ class Server implements RunningServer {
     await this.#requestsFinished()
     await this.#services.writes.settle()
     this.#sessions.closeAll('draining')
+    this.#http.drop()
     await stopped
     await this.#upkeep.close()
     await this.#bus.close()

@@ -21,8 +21,10 @@ export interface UpkeepParts {
 }
 
 const COLLECT_MS = 60_000
-/** Steps of the collector in one go: the rest waits for the next minute. */
-const COLLECT_STEPS_MAX = 256
+/** Time the collector has in one go: the rest waits for the next minute. */
+const COLLECTING_MS_MAX = 30_000
+/** What expires is looked for this often: it reads whole tables. */
+const EXPIRE_MS = 60 * 60 * 1000
 /** How long audit entries are kept. */
 const AUDIT_MS = 90 * 24 * 60 * 60 * 1000
 /** Identities compared in one statement. */
@@ -35,19 +37,27 @@ export interface Upkeep {
   close(): Promise<void>
 }
 
-/** Starts the two rounds. */
+/** Starts the three rounds. */
 export function startUpkeep(parts: UpkeepParts, sweepMs: number): Upkeep {
   const sweep = repeat(sweepMs, parts.log, () => sweepOnce(parts))
   const collect = repeat(COLLECT_MS, parts.log, () => collectOnce(parts))
+  const expire = repeat(EXPIRE_MS, parts.log, () => expireOnce(parts))
   return {
     sweepNow: () => sweep.now(),
-    close: async () => void (await Promise.all([sweep.close(), collect.close()])),
+    close: async () => {
+      parts.retired.stop()
+      await Promise.all([sweep.close(), collect.close(), expire.close()])
+    },
   }
 }
 
-async function sweepOnce({ relay, sessions, database, buckets }: UpkeepParts): Promise<void> {
-  for (const bucket of buckets) bucket.sweep()
-  await relay.sweep()
+async function sweepOnce(parts: UpkeepParts): Promise<void> {
+  for (const bucket of parts.buckets) bucket.sweep()
+  await inTurn(parts.log, [() => parts.relay.sweep(), () => closeOutdated(parts)])
+}
+
+/** Ends sessions whose identities have newer cards: a notice may have been missed. */
+async function closeOutdated({ sessions, database }: UpkeepParts): Promise<void> {
   const known = sessions.identities()
   for (let from = 0; from < known.length; from += IDENTITIES_PER_STATEMENT) {
     const newer = await readNewerRevisions(database, known.slice(from, from + IDENTITIES_PER_STATEMENT))
@@ -55,11 +65,22 @@ async function sweepOnce({ relay, sessions, database, buckets }: UpkeepParts): P
   }
 }
 
-async function collectOnce({ bodies, database, retired }: UpkeepParts): Promise<void> {
-  for (let step = 0; step < COLLECT_STEPS_MAX; step += 1) if (!(await bodies.collect())) break
-  await retired.reclaim()
-  await expireSuperseded(database)
-  await expireAudit(database, AUDIT_MS)
+function collectOnce({ bodies, retired, log }: UpkeepParts): Promise<void> {
+  return inTurn(log, [() => collectBodies(bodies), () => retired.reclaim()])
+}
+
+async function collectBodies(bodies: BodyStore): Promise<void> {
+  const until = performance.now() + COLLECTING_MS_MAX
+  while (performance.now() < until && (await bodies.collect()));
+}
+
+function expireOnce({ database, log }: UpkeepParts): Promise<void> {
+  return inTurn(log, [() => expireSuperseded(database), () => expireAudit(database, AUDIT_MS)])
+}
+
+/** Runs steps one after the other; one that fails does not keep the next from running. */
+export async function inTurn(log: Log, steps: readonly (() => Promise<unknown>)[]): Promise<void> {
+  for (const step of steps) await step().catch((error: unknown) => report(log, error))
 }
 
 interface Round {

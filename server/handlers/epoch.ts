@@ -32,9 +32,9 @@ export const epochHandlers: Handlers<EpochMethod> = {
   'wrap.request': async ({ services: { access, database, relay }, peer }, { group, epoch, recipient }) => {
     const admission = await access.enter(group, peer, 'holdsKeys')
     assertOwnKey(admission, recipient)
-    const isCurrent = await requestWrap(database, group, { epoch, recipient })
-    if (!isCurrent) throw staleEpoch(admission)
-    relay.announce({ type: 'wrap-requested', group, epoch, recipient })
+    const request = await requestWrap(database, group, { epoch, recipient })
+    if (request === 'not-current') throw staleEpoch(admission)
+    if (request === 'noted') relay.announce({ type: 'wrap-requested', group, epoch, recipient })
     return {}
   },
 

@@ -66,6 +66,7 @@ export const objectHandlers: Handlers<ObjectMethod> = {
     if (seal.length !== LOOSE_SEAL_BYTES) throw new ClavigerError('malformed', `a seal must be ${LOOSE_SEAL_BYTES} bytes`)
     await resealDek(call.services.database, { group, seq, epoch, object, generation, seal })
     call.services.statuses.changed(group)
+    call.services.audit.resealed(group, call.peer, { object, generation })
     return {}
   },
 }

@@ -161,7 +161,7 @@ export class Relay {
       const progress = await readProgress(this.#parts.database, some)
       for (const group of some) {
         const at = progress.get(idKey(group))
-        if (at !== undefined) await this.#compare(group, at)
+        if (at !== undefined) await this.#compareAlone(group, at)
       }
     }
   }
@@ -171,6 +171,15 @@ export class Relay {
     let lag = 0
     for (const feed of this.#feeds.values()) lag = Math.max(lag, feed.lag)
     this.#parts.metrics.feedLag.set(lag)
+  }
+
+  /** One group that cannot be read or folded must not keep the others from being compared. */
+  async #compareAlone(group: GroupId, at: { readonly change: number; readonly seq: number }): Promise<void> {
+    try {
+      await this.#compare(group, at)
+    } catch (error) {
+      this.#parts.log.error({ group: idKey(group) }, 'a group could not be compared with the database', error)
+    }
   }
 
   /** A group has come this far: reads what is new of it, if anybody here cares. */

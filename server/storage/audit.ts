@@ -2,7 +2,7 @@
 import type { GroupId, PrincipalId } from '../../shared/ids.ts'
 import { asGroupId, asIdentityId } from '../../shared/ids.ts'
 import type { Database } from './database.ts'
-import { all, execute, statement } from './statement.ts'
+import { all, execute, executeInBatches, statement } from './statement.ts'
 import { withStorageErrors } from './storage-error.ts'
 
 export interface AuditEntry {
@@ -36,7 +36,14 @@ const LIST = statement<AuditRow>(
   'audit_list',
   'select group_id, at, kind, principal, detail from audit_log where group_id = $1 and at < $2 order by at desc, id limit $3',
 )
-const EXPIRE = statement('audit_expire', `delete from audit_log where at < now() - $1 * interval '1 millisecond'`)
+/** Entries deleted in one transaction: none is to take long. */
+const ROWS_PER_STATEMENT = 5000
+const EXPIRE = statement(
+  'audit_expire',
+  `delete from audit_log a using (
+     select group_id, at, id from audit_log where at < now() - $1 * interval '1 millisecond' limit ${ROWS_PER_STATEMENT}) d
+   where a.group_id = d.group_id and a.at = d.at and a.id = d.id`,
+)
 
 /** Notes an event. */
 export function appendAudit(database: Database, entry: AuditEntry): Promise<void> {
@@ -57,7 +64,7 @@ export function listAudit(
 
 /** Deletes events older than `ageMs`. @returns how many. */
 export function expireAudit(database: Database, ageMs: number): Promise<number> {
-  return withStorageErrors(() => execute(database.pool, EXPIRE, [ageMs]))
+  return withStorageErrors(() => executeInBatches(database.pool, EXPIRE, [ageMs], ROWS_PER_STATEMENT))
 }
 
 function toEntry(row: AuditRow): StoredAuditEntry {

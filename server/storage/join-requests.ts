@@ -19,24 +19,25 @@ const REMOVE_EARLIER = statement(
   'join_remove_earlier',
   'delete from join_requests where group_id = $1 and invite = $2 and identity = $3 and request_hash <> $4',
 )
-const INSERT = statement(
+const INSERT = statement<{ is_new: boolean }>(
   'join_insert',
   `insert into join_requests (group_id, request_hash, invite, identity, bytes) select $1, $2, $3, $4, $5
    where (select count(*) from join_requests where group_id = $1 and request_hash <> $2) < $6
-   on conflict (group_id, request_hash) do update set at = now()`,
+   on conflict (group_id, request_hash) do update set at = now() returning xmax = 0 as is_new`,
 )
 const LIST = statement<{ bytes: Uint8Array }>('join_list', 'select bytes from join_requests where group_id = $1 order by at limit $2')
 const READ = statement<{ bytes: Uint8Array }>('join_read', 'select bytes from join_requests where group_id = $1 and request_hash = $2')
 const REMOVE_OF_IDENTITY = statement('join_remove_identity', 'delete from join_requests where group_id = $1 and identity = $2')
 const REMOVE_OF_INVITE = statement('join_remove_invite', 'delete from join_requests where group_id = $1 and invite = any($2::bytea[])')
 
-/** Keeps a request. Those who ask at the same instant may exceed the bound by a few. @throws ClavigerError `limit_exceeded`. */
-export function storeJoinRequest(database: Database, group: GroupId, request: JoinRequestRow): Promise<void> {
+/** Keeps a request. Those who ask at the same instant may exceed the bound by a few. @returns whether it is new. @throws ClavigerError `limit_exceeded`. */
+export function storeJoinRequest(database: Database, group: GroupId, request: JoinRequestRow): Promise<boolean> {
   const { requestHash, invite, identity, bytes } = request
   return withStorageErrors(async () => {
     await execute(database.pool, REMOVE_EARLIER, [group, invite, identity, requestHash])
-    const stored = await execute(database.pool, INSERT, [group, requestHash, invite, identity, bytes, JOIN_REQUESTS_MAX])
-    if (stored === 0) throw new ClavigerError('limit_exceeded', `at most ${JOIN_REQUESTS_MAX} requests wait in a group`)
+    const stored = await first(database.pool, INSERT, [group, requestHash, invite, identity, bytes, JOIN_REQUESTS_MAX])
+    if (stored === null) throw new ClavigerError('limit_exceeded', `at most ${JOIN_REQUESTS_MAX} requests wait in a group`)
+    return stored.is_new
   })
 }
 

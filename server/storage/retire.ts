@@ -4,10 +4,9 @@
  * Runs inside the commit that says so, in statements after the one that took the group's row FOR UPDATE: whoever wrote
  * under these epochs has committed before, and is seen. Bytes stay in dead tuples, WAL and backups until these expire.
  */
-import type { PoolClient } from 'pg'
+import type { Client, PoolClient } from 'pg'
 import { ClavigerError } from '../../shared/errors.ts'
 import type { GroupId } from '../../shared/ids.ts'
-import type { Database } from './database.ts'
 import { execute, first, statement } from './statement.ts'
 import { withStorageErrors } from './storage-error.ts'
 
@@ -54,9 +53,15 @@ export async function retireThrough(
   for (const deletion of DELETIONS) await execute(connection, deletion, [group, through])
 }
 
-/** Frees what a retire deleted; it may run at any time and only shortens how long the bytes stay in the data files. */
-export function vacuumRetired(database: Database): Promise<void> {
+/**
+ * Frees what a retire deleted; it may run at any time and only shortens how long the bytes stay in the data files.
+ *
+ * @param client - a connection of its own, not yet connected: it takes as long as the tables are large.
+ */
+export function vacuumRetired(client: Client): Promise<void> {
   return withStorageErrors(async () => {
-    await database.pool.query('vacuum wraps, links, loose_deks, superseded_deks, key_pages, superseded_pages')
+    await client.connect()
+    await client.query('set statement_timeout = 0')
+    await client.query('vacuum wraps, links, loose_deks, superseded_deks, key_pages, superseded_pages')
   })
 }

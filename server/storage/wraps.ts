@@ -36,10 +36,10 @@ const INSERT = statement(
   'wrap_offer',
   'insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq) values ($1, $2, $3, $4, $5, $6)',
 )
-const REQUEST = statement(
+const REQUEST = statement<{ is_new: boolean }>(
   'wrap_request',
   `insert into wrap_requests (group_id, epoch, recipient_key) select group_id, $2, $3 from groups where group_id = $1 and epoch = $2
-   on conflict (group_id, epoch, recipient_key) do update set since = wrap_requests.since`,
+   on conflict (group_id, epoch, recipient_key) do update set since = wrap_requests.since returning xmax = 0 as is_new`,
 )
 const LIST_REQUESTS = statement<{ recipient_key: Uint8Array }>(
   'wrap_list_requests',
@@ -92,13 +92,17 @@ export function offerWrap(
   })
 }
 
-/** Notes that a recipient has no wrap of the current epoch that opens. @returns false if the epoch is not current. */
+/** Notes that a recipient has no wrap of the current epoch that opens. */
 export function requestWrap(
   database: Database,
   group: GroupId,
   asked: { readonly epoch: number; readonly recipient: KemKeyId },
-): Promise<boolean> {
-  return withStorageErrors(async () => (await execute(database.pool, REQUEST, [group, asked.epoch, asked.recipient])) > 0)
+): Promise<'noted' | 'known' | 'not-current'> {
+  return withStorageErrors(async () => {
+    const row = await first(database.pool, REQUEST, [group, asked.epoch, asked.recipient])
+    if (row === null) return 'not-current'
+    return row.is_new ? 'noted' : 'known'
+  })
 }
 
 /** Who asks for a wrap of `epoch`, oldest request first. */

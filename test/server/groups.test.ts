@@ -57,3 +57,19 @@ describe('the roster', () => {
     expect(stored.map(({ author }) => author)).toEqual([invite.id])
   })
 })
+
+describe('a refresh', () => {
+  test('that is asked for during a read shares the next one with all others', async () => {
+    const alice = await person('alice')
+    const log = await Log.found(alice)
+    const groups = new Groups(database, createLog('silent'))
+    let queries = 0
+    const count = (): void => void (queries += 1)
+    database.pool.on('acquire', count)
+    await groups.refresh(log.state.group).catch(() => undefined)
+    const once = queries
+    const all = await Promise.allSettled(Array.from({ length: 50 }, () => groups.refresh(log.state.group)))
+    database.pool.off('acquire', count)
+    expect([all.length, queries]).toEqual([50, 3 * once])
+  })
+})

@@ -70,6 +70,7 @@ test('of each principal the newest signed head is kept', async () => {
   const [alice, bob] = [newIdentityId(), newIdentityId()]
   const [old, newer, other] = [bytes(100), bytes(100), bytes(100)]
   expect(await storeSignedHead(database, group, { principal: alice, seq: 5, bytes: newer })).toBe(true)
+  expect(await storeSignedHead(database, group, { principal: alice, seq: 5, bytes: newer })).toBe(false)
   expect(await storeSignedHead(database, group, { principal: alice, seq: 4, bytes: old })).toBe(false)
   await storeSignedHead(database, group, { principal: bob, seq: 3, bytes: other })
   expect(await listSignedHeads(database, group, 10)).toEqual([other, newer])
@@ -89,7 +90,9 @@ describe('join requests', () => {
     const group = newGroupId()
     const [first, second] = [newRequest(), newRequest()]
     const again = newRequest({ invite: first.invite, identity: first.identity })
-    for (const request of [first, first, second, again]) await storeJoinRequest(database, group, request)
+    const areNew: boolean[] = []
+    for (const request of [first, first, second, again]) areNew.push(await storeJoinRequest(database, group, request))
+    expect(areNew).toEqual([true, false, true, true])
     expect(await listJoinRequests(database, group)).toEqual([second.bytes, again.bytes])
     await removeJoinRequests(database, group, second.identity)
     expect(await listJoinRequests(database, group)).toEqual([again.bytes])

@@ -79,10 +79,10 @@ describe('a request for a wrap', () => {
   test('is of the current epoch, listed once, and ended by an offer', async () => {
     const { group } = await newGroup(database)
     const [bob, carol] = [newRecipient(), newRecipient()]
-    expect(await requestWrap(database, group, { epoch: 0, recipient: bob })).toBe(true)
-    expect(await requestWrap(database, group, { epoch: 0, recipient: carol })).toBe(true)
-    expect(await requestWrap(database, group, { epoch: 0, recipient: bob })).toBe(true)
-    expect(await requestWrap(database, group, { epoch: 1, recipient: bob })).toBe(false)
+    expect(await requestWrap(database, group, { epoch: 0, recipient: bob })).toBe('noted')
+    expect(await requestWrap(database, group, { epoch: 0, recipient: carol })).toBe('noted')
+    expect(await requestWrap(database, group, { epoch: 0, recipient: bob })).toBe('known')
+    expect(await requestWrap(database, group, { epoch: 1, recipient: bob })).toBe('not-current')
     expect(await listWrapRequests(database, group, 0)).toEqual([new Uint8Array(bob), new Uint8Array(carol)])
     await offerWrap(database, group, { epoch: 0, recipient: bob, wrap: newWrap(), seq: 0 })
     expect(await listWrapRequests(database, group, 0)).toEqual([new Uint8Array(carol)])
