@@ -45,17 +45,28 @@ export interface SealedCommit {
   readonly secret: EpochSecret | null
 }
 
+/** The parts that making commits needs from the group. */
+export interface CommitterParts {
+  readonly context: GroupContext
+  readonly log: GroupLog
+  readonly keyring: Keyring
+  /** Told of each commit that the server has acknowledged, before the log has it: where it stands in the count of changes. */
+  readonly acknowledged?: (at: { readonly change: number; readonly epoch: number; readonly seq: number }) => void
+}
+
 /** One group’s commits by this client, one at a time. */
 export class Committer {
   readonly #context: GroupContext
   readonly #log: GroupLog
   readonly #keyring: Keyring
+  readonly #acknowledged: NonNullable<CommitterParts['acknowledged']>
   readonly #serial = new Serial()
 
-  constructor(context: GroupContext, log: GroupLog, keyring: Keyring) {
+  constructor({ context, log, keyring, acknowledged = () => undefined }: CommitterParts) {
     this.#context = context
     this.#log = log
     this.#keyring = keyring
+    this.#acknowledged = acknowledged
   }
 
   /**
@@ -96,14 +107,14 @@ export class Committer {
 
   /** One try; null if somebody else was first. */
   async #attempt(state: GroupState, intent: Intent): Promise<Commit | null> {
-    const { connection, group, store } = this.#context
+    const { group, store } = this.#context
     const sealed = await this.#seal(state, intent)
     // What was sealed for recipients who have been removed meanwhile is not even sent.
     if (this.#log.state !== state) return null
     const epoch = sealed.secret === null ? null : sealed.commit.payload.epoch
     await store.savePending({ commit: sealed.commit.bytes, epoch, secret: sealed.secret })
     try {
-      await this.#send(() => connection.request('commit.submit', { group, ...sealed.params }), sealed.commit)
+      await this.#send({ group, ...sealed.params }, sealed.commit)
       await this.#keep(epoch, sealed.secret)
       await this.#log.receive(sealed.commit.bytes)
       await store.savePending(null)
@@ -118,12 +129,13 @@ export class Committer {
   }
 
   /** Sends until there is an answer: the same bytes again, or the log, tells whether a lost one was a yes. */
-  async #send(submit: () => Promise<unknown>, commit: Commit): Promise<void> {
+  async #send(params: Params<'commit.submit'>, commit: Commit): Promise<void> {
     const patience = new Patience(this.#context)
+    const { epoch, seq } = commit.payload
     for (;;) {
       try {
-        await submit()
-        return
+        const { change } = await this.#context.connection.request('commit.submit', params)
+        return this.#acknowledged({ change, epoch, seq })
       } catch (error) {
         if (hasCode(error, 'stale_head') && (await withPatience(this.#context, () => this.#isInLog(commit)))) return
         await patience.outlast(error)

@@ -4,9 +4,10 @@
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { decodeCommit } from '../shared/group/commit.ts'
 import { findActive, holdsKeys } from '../shared/group/roster.ts'
+import type { Head } from '../shared/ids.ts'
 import { isTombstone } from '../shared/objects/header.ts'
 import type { SignedHeader } from '../shared/objects/header.ts'
-import type { FeedEvent, FeedItem } from '../shared/protocol/messages.ts'
+import type { FeedEvent } from '../shared/protocol/messages.ts'
 import { retryDelayMs } from './backoff.ts'
 import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
@@ -18,6 +19,21 @@ export interface FeedParts {
   readonly context: GroupContext
   readonly log: GroupLog
   readonly index: ObjectIndex
+}
+
+/** Where the server’s count of changes stood at some moment: a feed that comes after it must show what had been accepted by then. */
+interface Barrier {
+  readonly change: number
+  /** What comes later is of at least this epoch. */
+  readonly epoch: number
+  /** Commits up to here have been shown by then. */
+  readonly seq: number
+}
+
+/** How far a group’s log and feed have come. */
+interface Place {
+  readonly head: Head
+  readonly change: number
 }
 
 /** One group’s feed. */
@@ -32,9 +48,11 @@ export class Feed {
   #isMuted = false
   /** Something came while muted: perhaps of the subscription that is just being answered. */
   #hasMissed = false
-  /** Changes up to here were made before this session subscribed: catching up. */
-  #caughtUpAt = 0
-  #epochAtSubscription = 0
+  /** Those that the feed has not reached: changes before one were made before it, however late they are shown. */
+  #barriers: Barrier[] = []
+  /** Commits up to here have been shown, or were left out because this client had them. */
+  #seq = 0
+  #isSubscribed = false
   #waiting: { change: number; resolve: () => void; reject: (error: ClavigerError) => void }[] = []
   #closed: ClavigerError | null = null
   /** Batches that could not be judged, in a row. */
@@ -55,16 +73,57 @@ export class Feed {
   /** Subscribes after the cursor; the log must be in sync. Resolves once what was missed has been applied. */
   async subscribe(): Promise<void> {
     const { context, log } = this.#parts
-    const { head, roster } = log.state
-    const { change } = await context.connection.request('feed.subscribe', { group: context.group, cursor: this.#cursor.change, seq: head.seq })
-    // Both at once: a batch that is judged between them would take what is old for backdated.
-    this.#caughtUpAt = change
-    this.#epochAtSubscription = roster.epoch
+    const [{ head, roster }, cursor] = [log.state, this.#cursor.change]
+    this.#seq = Math.max(this.#seq, head.seq)
+    const told = await context.connection.request('feed.subscribe', { group: context.group, cursor, seq: head.seq })
+    // At once: what comes with the answer or after it is judged by it.
+    this.barrier({ change: told.change, epoch: roster.epoch, seq: head.seq })
+    this.#isSubscribed = true
+    this.#assertNotBehind(told, { head, change: cursor })
     const isAgain = this.#isMuted && this.#hasMissed
     this.#isMuted = false
     this.#hasMissed = false
     if (isAgain) return this.subscribe()
-    await this.until(change)
+    await this.until(told.change)
+  }
+
+  /** Asks how far the server has come, and resolves once all of that has been applied. */
+  async catchUp(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    await this.until(await this.#ask(options))
+  }
+
+  /**
+   * The log has accepted an epoch: what the server has not counted by now must belong to it, also if the feed never shows the
+   * commit that opened it.
+   */
+  async epochAccepted(epoch: number): Promise<void> {
+    // What the feed itself is just showing needs no asking.
+    await this.#serial.run(() => Promise.resolve())
+    const ahead = Math.max(this.#cursor.epoch, ...this.#barriers.map((barrier) => barrier.epoch))
+    if (this.#isSubscribed && ahead < epoch) await this.#ask()
+  }
+
+  /** Notes where the server’s count stood when something had been accepted. */
+  barrier(barrier: Barrier): void {
+    this.#barriers.push(barrier)
+    this.#pass(this.#cursor)
+  }
+
+  async #ask(options: { readonly signal?: AbortSignal } = {}): Promise<number> {
+    const { context, log } = this.#parts
+    const [{ head, roster }, { change }] = [log.state, this.#cursor]
+    const told = await context.connection.request('log.head', { group: context.group }, options)
+    this.barrier({ change: told.change, epoch: roster.epoch, seq: head.seq })
+    this.#assertNotBehind(told, { head, change })
+    return told.change
+  }
+
+  /** A server that merely restarts never counts anew. */
+  #assertNotBehind(told: Place, asked: Place): void {
+    const { log } = this.#parts
+    log.judgeHead(told.head, asked.head)
+    if (told.change >= asked.change) return
+    throw log.stop(new ClavigerError('rollback', 'the server’s count of changes went back', { data: { accepted: asked, offered: told } }))
   }
 
   /** Reads again from where objects were last shown: this client has been given keys. */
@@ -112,21 +171,30 @@ export class Feed {
     let headers: { envelope: Uint8Array; epochFloor: number }[] = []
     for (const item of items) {
       if (item.change <= this.#cursor.change) continue
+      epoch = this.#epochAt(item.change - 1, epoch)
       if (item.kind === 'header') {
-        headers.push({ envelope: item.header, epochFloor: this.#floor(item, epoch) })
+        headers.push({ envelope: item.header, epochFloor: epoch })
         continue
       }
-      await this.#keep(headers, { change: this.#cursor.change, epoch }, era)
+      await this.#keep(headers, { change: this.#cursor.change, epoch: this.#cursor.epoch }, era)
       headers = []
-      epoch = Math.max(epoch, decodeCommit(item.commit).payload.epoch)
-      await this.#parts.log.receive(item.commit)
+      epoch = Math.max(epoch, await this.#receiveCommit(item.commit))
     }
-    await this.#keep(headers, { change: to, epoch: to >= this.#caughtUpAt ? Math.max(epoch, this.#epochAtSubscription) : epoch }, era)
+    await this.#keep(headers, { change: to, epoch: this.#epochAt(to, epoch) }, era)
   }
 
-  /** Nothing this client is shown live can be of an epoch before the one it had accepted by then. */
-  #floor({ change }: FeedItem, epoch: number): number {
-    return change <= this.#caughtUpAt ? epoch : Math.max(epoch, this.#epochAtSubscription)
+  /** The epoch that everything after `change` is at least of. */
+  #epochAt(change: number, epoch: number): number {
+    return Math.max(epoch, ...this.#barriers.filter((barrier) => barrier.change <= change).map((barrier) => barrier.epoch))
+  }
+
+  /** @returns the epoch of the commit. */
+  async #receiveCommit(bytes: Uint8Array): Promise<number> {
+    const { seq, epoch } = decodeCommit(bytes).payload
+    await this.#parts.log.receive(bytes)
+    if (seq > this.#seq + 1) this.#reportWithheld(this.#seq + 1)
+    this.#seq = Math.max(this.#seq, seq)
+    return epoch
   }
 
   async #keep(headers: readonly { envelope: Uint8Array; epochFloor: number }[], cursor: Cursor, era: number): Promise<void> {
@@ -137,9 +205,23 @@ export class Feed {
     if (!moves) return
     this.#cursor = cursor
     if (seesObjects) this.#objectsCursor = cursor
+    this.#pass(cursor)
     const reached = this.#waiting.filter(({ change }) => change <= cursor.change)
     this.#waiting = this.#waiting.filter(({ change }) => change > cursor.change)
     for (const { resolve } of reached) resolve()
+  }
+
+  /** Where the feed is past a barrier it must have shown the commits that had been accepted by then. */
+  #pass({ change, epoch }: Cursor): void {
+    const seq = Math.max(this.#seq, ...this.#barriers.filter((barrier) => barrier.change <= change).map((barrier) => barrier.seq))
+    if (seq > this.#seq) this.#reportWithheld(this.#seq + 1)
+    this.#seq = seq
+    this.#barriers = this.#barriers.filter((barrier) => barrier.change > change || barrier.epoch > epoch)
+  }
+
+  /** The log has the commit all the same; what was shown instead of it was judged by it wherever this client knew of it. */
+  #reportWithheld(seq: number): void {
+    this.#report(new ClavigerError('withheld', 'the feed leaves out a commit', { data: { seq } }))
   }
 
   #seesObjects(): boolean {

@@ -93,6 +93,17 @@ export class GroupLog {
     })
   }
 
+  /** Compares where the server says the log stands with what was accepted when it was asked. @throws ClavigerError `rollback`, `fork`: the group is stopped. */
+  judgeHead(offered: Head, asked: Head): void {
+    this.assertRunning()
+    this.#assertNotBehind(offered, asked)
+  }
+
+  /** Stops the group for what another part of it has found. @returns `evidence` */
+  stop(evidence: ClavigerError): ClavigerError {
+    return this.#stop(evidence)
+  }
+
   /**
    * Checks that a head named by a signed item is in this history.
    *
@@ -116,7 +127,7 @@ export class GroupLog {
   async #catchUp(): Promise<void> {
     for (;;) {
       const { commits, head } = await this.#read(this.#state.head.seq + 1)
-      this.#assertNotBehind(head)
+      this.#assertNotBehind(head, this.#state.head)
       if (commits.length === 0) return this.#assertNothingWithheld(head)
       const missed = head.seq - this.#state.head.seq
       if (missed <= SNAPSHOT_JUMP_COMMITS || !this.isVerified || !(await this.#jump())) await this.#fold(commits)
@@ -127,11 +138,11 @@ export class GroupLog {
     return this.#context.connection.request('log.read', { group: this.#context.group, from })
   }
 
-  #assertNotBehind(head: Head): void {
-    const accepted = this.#heads.get(head.seq)
-    const data = { accepted: this.#state.head, offered: head }
-    if (head.seq < this.#state.head.seq) throw this.#stop(new ClavigerError('rollback', undefined, { data }))
-    if (accepted !== undefined && !sameBytes(accepted, head.hash)) throw this.#stop(new ClavigerError('fork', undefined, { data }))
+  #assertNotBehind(offered: Head, asked: Head): void {
+    const known = this.#heads.get(offered.seq)
+    const data = { accepted: asked, offered }
+    if (offered.seq < asked.seq) throw this.#stop(new ClavigerError('rollback', undefined, { data }))
+    if (known !== undefined && !sameBytes(known, offered.hash)) throw this.#stop(new ClavigerError('fork', undefined, { data }))
   }
 
   #assertNothingWithheld(head: Head): void {

@@ -69,7 +69,8 @@ export class GroupRuntime {
     this.log = new GroupLog(this.context, parts.opened, (advance) => this.#advanced(advance))
     this.keyring = new Keyring(this.context, () => this.log.state.roster, kept.secrets)
     this.index = new ObjectIndex(this.context, this.log, kept)
-    this.committer = new Committer(this.context, this.log, this.keyring)
+    const acknowledged = (at: Parameters<Feed['barrier']>[0]): void => this.feed.barrier(at)
+    this.committer = new Committer({ context: this.context, log: this.log, keyring: this.keyring, acknowledged })
     const shared = { context: this.context, log: this.log, keyring: this.keyring, index: this.index, committer: this.committer }
     this.#deks = new DekOpener(shared)
     const settle = (): Promise<void> => this.upkeep.settle()
@@ -273,7 +274,10 @@ export class GroupRuntime {
       for (const change of changesOf(previous, fold)) this.#emit(change)
       previous = fold.state
     }
-    if (roster.epoch > before.roster.epoch) this.upkeep.epochOpened()
+    if (roster.epoch > before.roster.epoch) {
+      this.upkeep.epochOpened()
+      this.#background(() => this.feed.epochAccepted(roster.epoch))
+    }
     if (folds.some(({ commit }) => commit.payload.ops.some(({ type }) => type === 'leave')) && roster.rekeyOwed) this.upkeep.rekeyOwed()
     this.upkeep.invitesChanged()
     const [was, is] = [before.roster, roster].map((at) => findActive(at, this.context.identity.id)?.role)

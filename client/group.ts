@@ -174,8 +174,7 @@ export class Group {
     const catchUp = async (): Promise<void> => {
       await this.ready(options)
       await log.sync()
-      const { change } = await context.connection.request('log.head', { group: this.id }, options)
-      await feed.until(change)
+      await feed.catchUp(options)
     }
     await withPatience(context, catchUp, options.signal)
   }

@@ -112,7 +112,7 @@ class Joining {
     this.#keys = keys
     this.#log = new GroupLog(parts.context, opened, () => Promise.resolve())
     this.#keyring = new Keyring(parts.context, () => this.#log.state.roster, new Map())
-    this.#committer = new Committer(parts.context, this.#log, this.#keyring)
+    this.#committer = new Committer({ context: parts.context, log: this.#log, keyring: this.#keyring })
   }
 
   async run(): Promise<OpenedLog> {
