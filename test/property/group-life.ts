@@ -2,7 +2,7 @@
  * The life of a group by chance: people join, leave, are removed and come back, change roles, write, delete, rewrap, lose
  * their clients in mid-work, two or three things at a time. What must be true of it is known at each moment.
  */
-import type { Claviger, Group, GroupId, GroupMember, ObjectId } from '../../client/node/index.ts'
+import type { Claviger, Group, GroupId, GroupMember, ObjectId, PutReceipt } from '../../client/node/index.ts'
 import { ClavigerError, hasCode, idKey } from '../../client/node/index.ts'
 import type { ErrorCode } from '../../client/node/index.ts'
 import type { HeldKeys } from '../../examples/demo/former-member.ts'
@@ -28,10 +28,14 @@ export interface Former {
   readonly later: ObjectId[]
 }
 
-/** What may be read of an object: more than one content if a write was cut off and nobody knows whether it counted. */
+/** What may be read of an object. Null stands for a deleted one. */
 interface Expected {
   readonly id: ObjectId
-  contents: Set<string | null>
+  /** The newest version that was acknowledged, and its content. */
+  version: number
+  content: string | null
+  /** Writes that are on their way, or were cut off: nobody knows whether they count. */
+  readonly uncertain: Set<{ readonly content: string | null }>
 }
 
 /** Refusals that are nobody’s fault: others were faster, or the world has changed. */
@@ -194,15 +198,22 @@ export class GroupLife {
     return `content ${this.#writes}`
   }
 
-  #written(id: ObjectId, content: string): void {
-    this.objects.set(idKey(id), { id, contents: new Set([content]) })
-    for (const { later } of this.formers) later.push(id)
+  #written({ id, version }: PutReceipt, content: string | null): void {
+    this.story.push(`  ${idKey(id).slice(0, 8)} version ${version}: ${content ?? 'deleted'}`)
+    const known = this.objects.get(idKey(id))
+    if (known === undefined) this.objects.set(idKey(id), { id, version, content, uncertain: new Set() })
+    else if (known.version < version) Object.assign(known, { version, content })
+    if (content !== null) for (const { later } of this.formers) later.push(id)
+  }
+
+  #target(): Expected | undefined {
+    return this.#random.pick([...this.objects.values()].filter(({ content }) => content !== null))
   }
 
   #put(): Promise<void> {
     return this.#tell('writes', this.#pick('admin', 'member'), async ({ group }) => {
       const content = this.#nextContent()
-      await this.#resolve(content, null, async () => (await group.put(content, { name: content })).id)
+      await this.#resolve(content, null, () => group.put(content, { name: content }))
     })
   }
 
@@ -211,39 +222,37 @@ export class GroupLife {
       const contents = Array.from({ length: this.#random.between(2, 40) }, () => this.#nextContent())
       for (const content of contents) this.maybe.add(content)
       const receipts = await group.putMany(contents.map((body) => ({ body, name: body })))
-      for (const [index, { id }] of receipts.entries()) this.#written(id, contents[index] ?? '')
+      for (const [index, receipt] of receipts.entries()) this.#written(receipt, contents[index] ?? '')
     })
   }
 
   #update(): Promise<void> {
-    const target = this.#random.pick([...this.objects.values()])
+    const target = this.#target()
     if (target === undefined) return Promise.resolve()
     return this.#tell('writes anew', this.#pick('admin', 'member'), async ({ group }) => {
       const content = this.#nextContent()
-      await this.#resolve(content, target, async () => (await group.put(content, { id: target.id, name: content })).id)
+      await this.#resolve(content, target, () => group.put(content, { id: target.id, name: content }))
     })
   }
 
   #delete(): Promise<void> {
-    const target = this.#random.pick([...this.objects.values()])
+    const target = this.#target()
     if (target === undefined) return Promise.resolve()
     return this.#tell('deletes', this.#pick('admin', 'member'), async ({ group }) => {
-      await this.#resolve(null, target, async () => (await group.delete(target.id)).id)
+      await this.#resolve(null, target, () => group.delete(target.id))
     })
   }
 
-  /** Writes, and remembers what is known afterwards: the new content, the old one, or that it may be either. */
-  async #resolve(content: string | null, target: Expected | null, write: () => Promise<ObjectId>): Promise<void> {
+  /** Writes, and remembers what is known afterwards: that it counts, that it does not, or neither. */
+  async #resolve(content: string | null, target: Expected | null, write: () => Promise<PutReceipt>): Promise<void> {
     if (target === null && content !== null) this.maybe.add(content)
-    // While it is on its way, and if its answer never comes, it may be either.
-    target?.contents.add(content)
+    const attempt = { content }
+    target?.uncertain.add(attempt)
     try {
-      const id = await write()
-      if (content !== null) this.#written(id, content)
-      else if (target !== null) this.objects.delete(idKey(target.id))
+      this.#written(await write(), content)
+      target?.uncertain.delete(attempt)
     } catch (error) {
-      const isSure = hasCode(error, 'version_conflict', 'not_found', 'not_authorised', 'not_a_member')
-      if (isSure && target !== null) target.contents.delete(content)
+      if (hasCode(error, 'version_conflict', 'not_found', 'not_authorised', 'not_a_member')) target?.uncertain.delete(attempt)
       throw error
     }
   }
@@ -313,10 +322,10 @@ export class GroupLife {
   /** Loses a client while it is writing: nobody knows whether the write counted. */
   async #crash(): Promise<void> {
     const who = this.#pick('admin', 'member')
-    const target = this.#random.pick([...this.objects.values()])
+    const target = this.#target()
     await this.#tell('loses the client in mid-write', who, async (liver) => {
       const content = this.#nextContent()
-      const writing = this.#resolve(content, target ?? null, async () => (await liver.group.put(content, target === undefined ? {} : { id: target.id })).id)
+      const writing = this.#resolve(content, target ?? null, () => liver.group.put(content, target === undefined ? {} : { id: target.id }))
       const steps = this.#random.below(4)
       for (let step = 0; step < steps; step += 1) await new Promise((resolve) => setImmediate(resolve))
       this.#disconnect(liver)
