@@ -73,13 +73,17 @@ export class Keyring {
   async sealKeysOf(epoch: number): Promise<EpochSealKeys> {
     const known = this.#sealKeys.get(epoch)
     if (known !== undefined) return known
-    const keys = epochSealKeys(await this.secretOf(epoch), { group: this.#context.group, epoch })
-    if (this.#isLive(epoch)) this.#sealKeys.set(epoch, keys)
+    const secret = await this.secretOf(epoch)
+    // Retired meanwhile, it has been wiped: what it would give opens nothing.
+    if (!this.#isLive(epoch)) throw new ClavigerError('epoch_retired', undefined, { data: { epoch } })
+    const keys = epochSealKeys(secret, { group: this.#context.group, epoch })
+    this.#sealKeys.set(epoch, keys)
     return keys
   }
 
   /** Takes a secret that this client made or got through an invite; the caller has checked it. */
   async add(epoch: number, secret: EpochSecret): Promise<void> {
+    if (!this.#isLive(epoch)) return
     this.#secrets.set(epoch, secret)
     await this.#context.store.saveSecrets(new Map([[epoch, secret]]))
   }

@@ -10,6 +10,9 @@ import type { DekOpener } from './dek-opener.ts'
 import type { GroupContext } from './group-context.ts'
 import type { ObjectIndex } from './object-index.ts'
 
+/** DEKs healed at once: half of what a connection has in flight. */
+const HEALED_AT_ONCE = 16
+
 /** The parts that repairs need from the group. */
 export interface SealRepairParts {
   readonly context: GroupContext
@@ -53,10 +56,20 @@ export class SealRepair {
   async healOrReport(epoch: number, bad: readonly Pair[]): Promise<void> {
     const news = bad.filter((pair) => !this.#lost.has(pairKey(pair)))
     await this.learn(news)
-    const lost: Pair[] = []
-    for (const pair of news) if (!(await this.#heal(pair))) lost.push(pair)
+    const lost = await this.#healAll(news)
     await this.#report(epoch, lost)
     if (lost.length < news.length) throw new ClavigerError('page_conflict')
+  }
+
+  /** @returns what could not be healed. */
+  async #healAll(bad: readonly Pair[]): Promise<Pair[]> {
+    const lost: Pair[] = []
+    for (let from = 0; from < bad.length; from += HEALED_AT_ONCE) {
+      const some = bad.slice(from, from + HEALED_AT_ONCE)
+      const healed = await Promise.all(some.map((pair) => this.#heal(pair)))
+      lost.push(...some.filter((_, index) => healed[index] !== true))
+    }
+    return lost
   }
 
   async #report(epoch: number, lost: readonly Pair[]): Promise<void> {

@@ -90,7 +90,8 @@ describe('a removal', () => {
     expect(await bodies()).toEqual(before)
 
     await bob.group.sync()
-    expect(await textsOf(bob.group, ids)).toEqual(recordsOf(ids))
+    const some = ids.filter((_, index) => index % 10 === 0)
+    expect(await textsOf(bob.group, some)).toEqual(some.map((_, index) => `record ${10 * index}`))
     await eventually(() => told.some(({ epoch, done, total }) => epoch === second.epoch && done === 5000 && total === 5000))
   })
 
@@ -225,7 +226,7 @@ describe('a job that is interrupted', () => {
 describe('writes meanwhile', () => {
   test('ten writers and a deleter go on through three removals, and every object reads afterwards', async () => {
     const { alice, bob, carol, dave, erin, frank } = await castGroup(world, { bob: {}, carol: {}, dave: {}, erin: {}, frank: {} })
-    const ids = await fill(bob.group, 2000)
+    const ids = await fill(bob.group, 1000)
     await carol.group.sync()
     const expected = new Map(ids.map((id, index) => [idKey(id), `record ${index}`]))
     let isOver = false
@@ -247,9 +248,9 @@ describe('writes meanwhile', () => {
       }
     }
     const writing = [
-      ...Array.from({ length: 5 }, (_, index) => write(bob.group, ids.slice(100 * index, 100 * index + 100), `bob ${index}`)),
-      ...Array.from({ length: 5 }, (_, index) => write(carol.group, ids.slice(1000 + 100 * index, 1100 + 100 * index), `carol ${index}`)),
-      erase(carol.group, ids.slice(1600)),
+      ...Array.from({ length: 5 }, (_, index) => write(bob.group, ids.slice(50 * index, 50 * index + 50), `bob ${index}`)),
+      ...Array.from({ length: 5 }, (_, index) => write(carol.group, ids.slice(500 + 50 * index, 550 + 50 * index), `carol ${index}`)),
+      erase(carol.group, ids.slice(800)),
     ]
     for (const { client } of [dave, erin, frank]) {
       const outcome = await (await alice.group.remove(client.id)).finished
@@ -353,9 +354,9 @@ describe('a bad seal', () => {
 
   test('of a page that nobody has read is healed by the job', async () => {
     const { alice, bob, carol } = await castGroup(world, { bob: {}, carol: {} })
-    const ids = await fill(bob.group, 300)
+    const ids = await fill(bob.group, 60)
     await alice.group.compact()
-    expect(await corruptPages(alice.group)).toBe(2)
+    expect(await corruptPages(alice.group)).toBe(1)
     const outcome = await (await alice.group.remove(carol.client.id)).finished
     expect(outcome).toMatchObject({ unopenable: 0, retiredThrough: alice.group.epoch - 1 })
     expect(await violations(alice.group)).toEqual([])
@@ -365,7 +366,7 @@ describe('a bad seal', () => {
 
   test('of a page with nothing left to fall back to loses its DEKs and no others, and blocks nothing', async () => {
     const { alice, bob, carol } = await castGroup(world, { bob: {}, carol: {} })
-    const ids = await fill(bob.group, 400)
+    const ids = await fill(bob.group, 280)
     await (await alice.group.remove(carol.client.id)).finished
     const [page] = await world.sql<{ lo: Uint8Array; hi: Uint8Array; count: number }>(
       'update key_pages set sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1) where group_id = $1 and lo = (select min(lo) from key_pages where group_id = $1) returning lo, hi, count',
@@ -386,7 +387,7 @@ describe('a bad seal', () => {
 
   test('that comes about while the job reads back is sealed again before anything is retired', async () => {
     const { alice, bob, carol } = await castGroup(world, { bob: {}, carol: {} })
-    const ids = await fill(bob.group, 300)
+    const ids = await fill(bob.group, 60)
     const { mallory, group } = await throughMallory(alice)
     let replaced = 0
     mallory.lie('pages.replace', async (_, truth) => {
@@ -404,7 +405,7 @@ describe('a bad seal', () => {
 
   test('by another admin is found when reading back, by the commitments of the authors', async () => {
     const { alice, bob, carol } = await castGroup(world, { bob: { role: 'admin' }, carol: {} })
-    const ids = await fill(carol.group, 200)
+    const ids = await fill(carol.group, 60)
     await bob.group.sync()
     await bob.group.rekey()
     // Bob seals and never gets to read back; meanwhile his page goes bad.
