@@ -3,14 +3,16 @@ import { equalBytes } from '../../shared/bytes.ts'
 import type { KemKeyId } from '../../shared/crypto/keys.ts'
 import { kemKeyId } from '../../shared/crypto/keys.ts'
 import { SUITES } from '../../shared/crypto/suites.ts'
-import { ClavigerError } from '../../shared/errors.ts'
+import { ClavigerError, hasCode } from '../../shared/errors.ts'
 import type { Roster } from '../../shared/group/roster.ts'
 import { findEpoch, recipients } from '../../shared/group/roster.ts'
+import type { GroupId } from '../../shared/ids.ts'
 import { idKey } from '../../shared/ids.ts'
+import { COMMIT_ATTEMPTS_MAX } from '../../shared/limits.ts'
 import type { Admission } from '../access.ts'
 import { offerLink, readLinks } from '../storage/links.ts'
 import { listWrapRequests, offerWrap, readWraps, requestWrap } from '../storage/wraps.ts'
-import type { Handlers } from './handler.ts'
+import type { Call, Handlers } from './handler.ts'
 
 type EpochMethod = 'epoch.read' | 'wrap.read' | 'wrap.request' | 'wrap.requests' | 'wrap.offer' | 'link.offer'
 
@@ -46,27 +48,39 @@ export const epochHandlers: Handlers<EpochMethod> = {
       return { epoch: roster.epoch, recipients: asking.filter((recipient) => current.has(idKey(recipient))) }
     }),
 
-  'wrap.offer': async ({ services: { access, database }, peer }, { group, epoch, recipient, wrap }) => {
-    const admission = await access.enter(group, peer, 'auditsWraps')
-    const { roster, head } = admission.state
-    if (epoch !== roster.epoch) throw staleEpoch(admission)
-    if (!recipients(roster).some(({ kemKeyId: id }) => equalBytes(id, recipient)))
-      throw new ClavigerError('not_authorised', 'That key is no recipient of this epoch.')
-    assertWrapLength(roster, wrap)
-    await offerWrap(database, group, { epoch, recipient, wrap, seq: head.seq })
-    return {}
-  },
+  'wrap.offer': (call, { group, epoch, recipient, wrap }) =>
+    atHead(call, group, async (admission) => {
+      const { roster, head } = admission.state
+      if (epoch !== roster.epoch) throw staleEpoch(admission)
+      if (!recipients(roster).some(({ kemKeyId: id }) => equalBytes(id, recipient)))
+        throw new ClavigerError('not_authorised', 'That key is no recipient of this epoch.')
+      assertWrapLength(roster, wrap)
+      await offerWrap(call.services.database, group, { epoch, recipient, wrap, seq: head.seq, offerer: call.peer.identity })
+      return {}
+    }),
 
-  'link.offer': async ({ services: { access, database }, peer }, { group, epoch, to, link }) => {
-    const { state } = await access.enter(group, peer, 'auditsWraps')
+  'link.offer': (call, { group, epoch, to, link }) => atHead(call, group, async ({ state }) => {
     const known = findEpoch(state.roster, epoch) !== null && findEpoch(state.roster, to) !== null
     if (!known || to >= epoch)
       throw new ClavigerError('epoch_unavailable', 'A link goes from a newer to an older epoch, both of them not retired.')
     // A link is an epoch secret and its tag, as long as a wrap.
     if (link.length !== SUITES[state.roster.suite].wrapBytes) throw new ClavigerError('malformed', 'the link has a wrong length')
-    await offerLink(database, group, { epoch, to, link })
+    await offerLink(call.services.database, group, { epoch, to, link, seq: state.head.seq, offerer: call.peer.identity })
     return {}
-  },
+  }),
+}
+
+/** Runs what asserts the head it was judged at; a commit in between only makes it be judged again. */
+async function atHead<T>({ services: { access, groups }, peer }: Call, group: GroupId, run: (admission: Admission) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    const admission = await access.enter(group, peer, 'auditsWraps')
+    try {
+      return await run(admission)
+    } catch (error) {
+      if (!hasCode(error, 'stale_head') || attempt === COMMIT_ATTEMPTS_MAX) throw error
+      await groups.refresh(group)
+    }
+  }
 }
 
 /** Handing out wraps of others would show whom an epoch was given to under which key, to those who have no use for it. */

@@ -1,5 +1,6 @@
 /** The rows that a commit brings along: itself, its epoch, wraps, links, and the derived member index. */
 import type { PoolClient } from 'pg'
+import { WRAPS_PER_RECIPIENT_MAX } from '../../shared/limits.ts'
 import type { CommitHash, GroupId, PrincipalId } from '../../shared/ids.ts'
 import type { KemKeyId, SigningPublicKey } from '../../shared/crypto/keys.ts'
 import { execute, statement } from './statement.ts'
@@ -44,9 +45,10 @@ const INSERT_LINK = statement('link_insert_first', 'insert into links (group_id,
 const INSERT_WRAPS = statement(
   'wrap_insert',
   `insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq)
-   select $1, $2, x.recipient,
-     (select coalesce(max(w.n) + 1, 0) from wraps w where w.group_id = $1 and w.epoch = $2 and w.recipient_key = x.recipient), x.wrap, $3
-   from unnest($4::bytea[], $5::bytea[]) as x(recipient, wrap)`,
+   select $1, $2, x.recipient, held.n, x.wrap, $3
+   from unnest($4::bytea[], $5::bytea[]) as x(recipient, wrap) cross join lateral (
+     select coalesce(max(w.n) + 1, 0) as n from wraps w where w.group_id = $1 and w.epoch = $2 and w.recipient_key = x.recipient) held
+   where held.n < ${WRAPS_PER_RECIPIENT_MAX}`,
 )
 const UPSERT_MEMBERS = statement(
   'member_upsert',

@@ -81,6 +81,8 @@ export interface LinksTable {
   link_to: number
   n: number
   link: Bytes
+  /** Null for what came with a commit. */
+  offerer: Bytes | null
 }
 
 export interface WrapsTable {
@@ -94,6 +96,8 @@ export interface WrapsTable {
   wrap: Bytes
   /** Seq of the commit at which the wrap was made. */
   at_seq: number
+  /** Null for what came with a commit. */
+  offerer: Bytes | null
 }
 
 /** Recipients who found no wrap that opens. */

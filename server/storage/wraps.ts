@@ -3,7 +3,7 @@
  * commit says which is good, so a bad one never replaces a good one.
  */
 import { ClavigerError } from '../../shared/errors.ts'
-import type { GroupId } from '../../shared/ids.ts'
+import type { GroupId, PrincipalId } from '../../shared/ids.ts'
 import type { KemKeyId } from '../../shared/crypto/keys.ts'
 import { asKemKeyId } from '../../shared/crypto/keys.ts'
 import { idKey } from '../../shared/ids.ts'
@@ -28,13 +28,13 @@ const READ = statement<{ recipient_key: Uint8Array; wrap: Uint8Array }>(
   'wrap_read',
   'select recipient_key, wrap from wraps where group_id = $1 and epoch = $2 and recipient_key = any($3::bytea[]) order by recipient_key, n',
 )
-const COUNT = statement<{ offered: number; same: boolean | null }>(
+const COUNT = statement<{ offered: number; same: boolean | null; own: boolean | null }>(
   'wrap_count',
-  'select count(*) as offered, bool_or(wrap = $4) as same from wraps where group_id = $1 and epoch = $2 and recipient_key = $3',
+  'select count(*) as offered, bool_or(wrap = $4) as same, bool_or(offerer = $5) as own from wraps where group_id = $1 and epoch = $2 and recipient_key = $3',
 )
 const INSERT = statement(
   'wrap_offer',
-  'insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq) values ($1, $2, $3, $4, $5, $6)',
+  'insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq, offerer) values ($1, $2, $3, $4, $5, $6, $7)',
 )
 const REQUEST = statement<{ is_new: boolean }>(
   'wrap_request',
@@ -71,21 +71,21 @@ export function readWraps(
  * Adds a wrap beside those there are, and answers the request for it.
  *
  * @param offered - `seq` is the head at which the offer was judged.
- * @throws ClavigerError `epoch_retired`, `limit_exceeded` after four.
+ * @throws ClavigerError `stale_head`, `epoch_retired`, `limit_exceeded` after four, or one of the same offerer.
  */
 export function offerWrap(
   database: Database,
   group: GroupId,
-  offered: { readonly epoch: number; readonly recipient: KemKeyId; readonly wrap: Uint8Array; readonly seq: number },
+  offered: { readonly epoch: number; readonly recipient: KemKeyId; readonly wrap: Uint8Array; readonly seq: number; readonly offerer: PrincipalId },
 ): Promise<void> {
-  const { epoch, recipient, wrap, seq } = offered
+  const { epoch, recipient, wrap, seq, offerer } = offered
   return transact(database, async (connection) => {
     await offer(
       connection,
-      { group, target: epoch, countMax: WRAPS_PER_RECIPIENT_MAX },
+      { group, target: epoch, countMax: WRAPS_PER_RECIPIENT_MAX, seq },
       {
-        count: () => first(connection, COUNT, [group, epoch, recipient, wrap]),
-        insert: (n) => execute(connection, INSERT, [group, epoch, recipient, n, wrap, seq]),
+        count: () => first(connection, COUNT, [group, epoch, recipient, wrap, offerer]),
+        insert: (n) => execute(connection, INSERT, [group, epoch, recipient, n, wrap, seq, offerer]),
       },
     )
     await execute(connection, DELETE_REQUEST, [group, epoch, recipient])

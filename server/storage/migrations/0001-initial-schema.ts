@@ -40,14 +40,14 @@ const LOG_TABLES: readonly TableDefinition[] = [
     // Several may be offered for one pair (n); a bad one is never replaced, the commitment tells which is good.
     name: 'links',
     distributedBy: 'group_id',
-    columns: `group_id bytea, epoch int, link_to int, n smallint, link bytea not null,
+    columns: `group_id bytea, epoch int, link_to int, n smallint, link bytea not null, offerer bytea,
       primary key (group_id, epoch, link_to, n)`,
   },
   {
     // Append-only: n from 0 to 3 for one recipient.
     name: 'wraps',
     distributedBy: 'group_id',
-    columns: `group_id bytea, epoch int, recipient_key bytea, n smallint, wrap bytea not null, at_seq bigint not null,
+    columns: `group_id bytea, epoch int, recipient_key bytea, n smallint, wrap bytea not null, at_seq bigint not null, offerer bytea,
       primary key (group_id, epoch, recipient_key, n)`,
   },
   {
