@@ -74,8 +74,8 @@ export class Referee {
       throw new ClavigerError('not_authorised', 'A group is created by its own first admin.')
     const { opening, newWraps } = besideOf(fold, { enc, wraps, link: null })
     if (opening === null) throw new ClavigerError('malformed', 'a genesis opens an epoch')
-    await this.#assertQuota(peer)
     const { group } = fold.state
+    await this.#assertQuota(peer, group)
     const genesis = { group, suite: commit.payload.suite, createdBy: peer.identity, commit: rowOf(commit), opening, wraps: newWraps }
     const change = await this.#store(group, () =>
       createGroup(this.#database, { ...genesis, members: memberChanges(null, fold.state.roster), pageId: randomBytes(16) }),
@@ -122,9 +122,11 @@ export class Referee {
   }
 
   /** Those who create at the same instant may exceed it by a few. */
-  async #assertQuota(peer: Peer): Promise<void> {
+  async #assertQuota(peer: Peer, group: GroupId): Promise<void> {
     const count = await countCreatedGroups(this.#database, peer.identity)
-    if (count >= this.#groupsPerIdentity)
+    if (count < this.#groupsPerIdentity) return
+    // The last one may have been created by this very request, whose answer got lost.
+    if ((await readPosition(this.#database, group)) === null)
       throw new ClavigerError('limit_exceeded', `an identity may create ${this.#groupsPerIdentity} groups`)
   }
 

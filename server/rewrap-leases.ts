@@ -24,6 +24,8 @@ export class RewrapLeases {
   taken(peer: Peer, group: GroupId): void {
     const groups = this.#groupsByPeer.get(peer) ?? new Map<string, GroupId>()
     this.#groupsByPeer.set(peer, groups.set(idKey(group), group))
+    // The session may have ended while its request was carried out; nobody would let go of the lease.
+    if (peer.closed) this.remove(peer)
   }
 
   /** The session has ended. */

@@ -75,14 +75,15 @@ export async function startServer(overrides: Partial<ServerConfig> = {}, log?: L
   const config = serverConfig(overrides)
   const ownLog = log ?? createLog(config.logLevel)
   const place = await openPlace(config.database, ownLog)
-  const server = new Server(config, place, ownLog)
+  let server: Server | null = null
   try {
+    server = new Server(config, place, ownLog)
     await server.listen()
+    return server
   } catch (error) {
-    await server.close()
+    await (server?.close() ?? place.stop())
     throw error
   }
-  return server
 }
 
 class Server implements RunningServer {
@@ -186,7 +187,12 @@ class Server implements RunningServer {
     const relay = new Relay({ groups, database, clock, log, metrics, limits: this.#limits, bus: () => this.#bus })
     const writes = new WriteCombiner(database, (committed) => {
       metrics.combinedWrites.observe(committed.written.length)
-      relay.written(committed)
+      try {
+        relay.written(committed)
+      } catch (error) {
+        // It is written all the same, and the sweep tells what was not told.
+        log.error({}, 'a write was not told', error)
+      }
     })
     const referee = new Referee({ groups, access, database, clock, limits: this.#limits })
     const parts = { database, clock, log, metrics, groups, access, relay, writes, referee }

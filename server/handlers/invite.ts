@@ -1,14 +1,15 @@
 /** Invites: proving to hold one, and asking to be let in. */
 import { equalBytes } from '../../shared/bytes.ts'
 import { verifySignature } from '../../shared/crypto/signature.ts'
-import { ClavigerError } from '../../shared/errors.ts'
+import { ClavigerError, hasCode } from '../../shared/errors.ts'
 import type { GroupState } from '../../shared/group/fold.ts'
 import { inviteSessionMessage } from '../../shared/group/invite-proof.ts'
 import { verifyJoinRequest } from '../../shared/group/join-request.ts'
 import { findInvite, findMember } from '../../shared/group/roster.ts'
-import type { InviteId } from '../../shared/ids.ts'
+import type { GroupId, InviteId } from '../../shared/ids.ts'
 import { idKey } from '../../shared/ids.ts'
 import type { InviteEntry } from '../access.ts'
+import type { Groups } from '../groups.ts'
 import { listJoinRequests, storeJoinRequest } from '../storage/join-requests.ts'
 import type { Call, Handlers } from './handler.ts'
 
@@ -20,12 +21,10 @@ const OPEN_INVITES_MAX = 64
 export const inviteHandlers: Handlers<InviteMethod> = {
   'invite.open': async (call, { group, invite, signature }) => {
     const { services, peer } = call
-    // A token is often older than the state this process has.
-    const cached = await services.groups.state(group)
-    const state = findInvite(cached.roster, invite)?.state === 'live' ? cached : await services.groups.refresh(group)
-    const entry = findUsable(call, state, invite)
+    const { state, entry } = await findInviteAt(services.groups, group, invite)
     const message = inviteSessionMessage(peer.binding, group, invite)
     if (!(await verifySignature(entry.signingKey, message, signature))) throw new ClavigerError('invite_invalid')
+    assertUsable(call, state, entry)
     if (peer.inviteByGroup.size >= OPEN_INVITES_MAX) throw new ClavigerError('limit_exceeded')
     peer.inviteByGroup.set(idKey(group), invite)
     services.audit.inviteOpened(group, peer, invite)
@@ -47,12 +46,23 @@ export const inviteHandlers: Handlers<InviteMethod> = {
     access.read(group, peer, 'administers', async () => ({ requests: await listJoinRequests(database, group) })),
 }
 
-/** The invite, if it opens anything for this session. */
-function findUsable({ services: { clock }, peer }: Call, { roster }: GroupState, id: InviteId): InviteEntry {
-  const invite = findInvite(roster, id)
-  if (invite === null) throw new ClavigerError('invite_invalid')
+/** The invite and the state it is in. Whoever does not hold its key is not told whether there is such a group, or what has become of the invite. */
+async function findInviteAt(groups: Groups, group: GroupId, id: InviteId): Promise<{ state: GroupState; entry: InviteEntry }> {
+  try {
+    // A token is often older than the state this process has.
+    const cached = await groups.state(group)
+    const state = findInvite(cached.roster, id)?.state === 'live' ? cached : await groups.refresh(group)
+    const entry = findInvite(state.roster, id)
+    if (entry === null) throw new ClavigerError('invite_invalid')
+    return { state, entry }
+  } catch (error) {
+    throw hasCode(error, 'unknown_group') ? new ClavigerError('invite_invalid') : error
+  }
+}
+
+/** Whether the invite opens anything for this session. */
+function assertUsable({ services: { clock }, peer }: Call, { roster }: GroupState, invite: InviteEntry): void {
   if (invite.state !== 'live') throw new ClavigerError('invite_spent')
   if (invite.expiresAt < clock.now()) throw new ClavigerError('invite_expired')
   if (findMember(roster, peer.identity)?.state === 'removed') throw new ClavigerError('not_a_member')
-  return invite
 }

@@ -142,6 +142,8 @@ function decodeItem(item: PutItem): DecodedItem | { readonly refused: PutResult 
 function assertDifferentObjects(decoded: readonly (DecodedItem | { readonly refused: PutResult })[]): void {
   const keys = decoded.flatMap((one) => ('signed' in one ? [idKey(one.signed.header.object)] : []))
   if (new Set(keys).size !== keys.length) throw new ClavigerError('malformed', 'a batch writes each object once')
+  const bodies = decoded.flatMap((one) => ('signed' in one && one.item.bodyId !== null ? [idKey(one.item.bodyId)] : []))
+  if (new Set(bodies).size !== bodies.length) throw new ClavigerError('malformed', 'a batch names each body once')
 }
 
 /** New objects are not looked up: that they are new is the write’s own condition. */

@@ -68,14 +68,17 @@ export class WriteCombiner {
   async #writeTogether(taken: readonly Waiting[]): Promise<void> {
     const [first] = taken
     if (first === undefined) return
+    let results: readonly WriteResult[]
     try {
       const items = taken.flatMap(({ request }) => request.items)
-      this.#answer(taken, await writeObjects(this.#database, { ...first.request, items }))
+      results = await writeObjects(this.#database, { ...first.request, items })
     } catch (error) {
       // What the database refuses as a whole may be the fault of one request: find out which, each alone.
       if (taken.length > 1 && !(error instanceof ClavigerError)) for (const one of taken) await this.#writeTogether([one])
       else for (const { reject } of taken) reject(error)
+      return
     }
+    this.#answer(taken, results)
   }
 
   #answer(taken: readonly Waiting[], results: readonly WriteResult[]): void {

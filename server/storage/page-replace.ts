@@ -48,7 +48,7 @@ interface LockedPage {
   count: number
 }
 
-const LOCK_GROUP = statement('replace_lock_group', 'select from groups where group_id = $1 and epoch = $2 and head_seq = $3 for key share')
+const LOCK_GROUP = statement('replace_lock_group', 'select from groups where group_id = $1 and epoch = $2 and head_seq = $3 and not rekey_owed for key share')
 const LOCK_PAGES = statement<LockedPage>(
   'replace_lock_pages',
   'select lo, hi, page_id, epoch, count from key_pages where group_id = $1 and lo = any($2::bytea[]) order by lo for update',
@@ -102,7 +102,7 @@ const NONE = new Uint8Array(0)
  * Replaces a run of pages, absorbing loose seals.
  *
  * @returns the progress of the job of this epoch.
- * @throws ClavigerError `malformed` (not a partition), `stale_epoch`, `stale_head`, `page_conflict`, `set_rule`.
+ * @throws ClavigerError `malformed` (not a partition), `stale_epoch`, `stale_head`, `rekey_owed`, `page_conflict`, `set_rule`.
  */
 export function replacePages(database: Database, replacement: Replacement): Promise<RewrapProgress> {
   checkReplacement(replacement)

@@ -86,6 +86,13 @@ describe('writing', () => {
     expect([codeOf(one), codeOf(two), codeOf(three)]).toEqual(['accepted', 'not_authorised', 'accepted'])
   })
 
+  it('two objects of a batch that name one body are refused as a whole', async () => {
+    const bodyId = asBodyId(randomBytes(16))
+    const items = (await Promise.all([group.item(cast.alice), group.item(cast.alice)])).map((item) => ({ ...item, body: null, bodyId }))
+    const { head, roster } = group.state
+    expect((await alice.refusal('object.put', { group: group.id, seq: head.seq, epoch: roster.epoch, items })).code).toBe('malformed')
+  })
+
   it('one object twice in a batch is refused as a whole', async () => {
     const object = asObjectId(randomBytes(16))
     const { head, roster } = group.state
