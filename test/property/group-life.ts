@@ -146,9 +146,10 @@ export class GroupLife {
   }
 
   async #connect(liver: Liver): Promise<void> {
-    liver.client = await this.#world.connect(liver.actor)
-    liver.group = await liver.client.group(this.#groupId())
-    await liver.group.sync()
+    const client = await this.#world.connect(liver.actor)
+    const group = await client.group(this.#groupId())
+    await group.sync()
+    Object.assign(liver, { client, group })
   }
 
   #groupId(): GroupId {
@@ -264,15 +265,17 @@ export class GroupLife {
       const wasRemoved = group.members().some(({ id, state }) => state === 'removed' && idKey(id) === idKey(guest.actor.identity.id))
       if (wasRemoved) await group.add(guest.actor.identity.cards, 'member')
       this.#disconnect(guest)
-      guest.client = await this.#world.connect(guest.actor)
-      if (wasRemoved) guest.group = await guest.client.group(group.id)
-      else {
-        const token = await group.invite({ role: this.#random.chance(0.2) ? 'reader' : 'member' })
-        this.tokens.push(token)
-        guest.group = await guest.client.join(token)
-      }
-      await guest.group.sync()
+      const client = await this.#world.connect(guest.actor)
+      const own = wasRemoved ? await client.group(group.id) : await client.join(await this.#token(group))
+      await own.sync()
+      Object.assign(guest, { client, group: own })
     })
+  }
+
+  async #token(group: Group): Promise<string> {
+    const token = await group.invite({ role: this.#random.chance(0.2) ? 'reader' : 'member' })
+    this.tokens.push(token)
+    return token
   }
 
   async #remove(): Promise<void> {
@@ -291,8 +294,9 @@ export class GroupLife {
 
   #leave(): Promise<void> {
     return this.#tell('leaves', this.#pick('member', 'reader'), async (who) => {
+      const { group } = who
       const former = await this.#former(who)
-      await who.group.leave()
+      await group.leave()
       this.formers.push(former)
       this.#disconnect(who)
     })
