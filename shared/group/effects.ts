@@ -96,11 +96,10 @@ function rank(role: Role): number {
 /** Kills the invites that a principal created or came in through: a removed member must not keep a door. */
 function withoutInvitesOf(roster: Roster, member: IdentityId): Roster {
   const via = findMember(roster, member)?.via ?? null
-  const isDoor = (invite: InviteEntry): boolean => sameBytes(invite.creator, member) || (via !== null && sameBytes(invite.id, via))
-  return {
-    ...roster,
-    invites: roster.invites.map((invite) => (invite.state === 'live' && isDoor(invite) ? { ...invite, state: 'revoked' } : invite)),
-  }
+  const isOpenDoor = (invite: InviteEntry): boolean =>
+    invite.state === 'live' && (sameBytes(invite.creator, member) || (via !== null && sameBytes(invite.id, via)))
+  if (!roster.invites.some(isOpenDoor)) return roster
+  return { ...roster, invites: roster.invites.map((invite) => (isOpenDoor(invite) ? { ...invite, state: 'revoked' } : invite)) }
 }
 
 function closed({ segments }: MemberEntry, seq: number): MemberEntry['segments'] {

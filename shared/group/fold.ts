@@ -195,10 +195,25 @@ function withRekey(roster: Roster, { rekey, epoch, seq, parent }: CommitPayload)
   return { ...roster, epoch, rekeyOwed: false, epochs: [...roster.epochs, opened] }
 }
 
-function compareRecipients(before: Roster, after: Roster): { gained: Recipient[]; lost: Recipient[] } {
-  if (before.members === after.members && before.invites === after.invites) return { gained: [], lost: [] }
+function compareRecipients(before: Roster, after: Roster): { gained: readonly Recipient[]; lost: readonly Recipient[] } {
   const [old, current] = [recipients(before), recipients(after)]
-  const oldKeys = new Set(old.map(({ key }) => key))
-  const currentKeys = new Set(current.map(({ key }) => key))
-  return { gained: current.filter(({ key }) => !oldKeys.has(key)), lost: old.filter(({ key }) => !currentKeys.has(key)) }
+  const { start, end } = commonEnds(old, current)
+  return { gained: missing(current.slice(start, current.length - end), old), lost: missing(old.slice(start, old.length - end), current) }
+}
+
+/** How many recipients two lists have in common at their start and at their end: entries that did not change give the same object. */
+function commonEnds(left: readonly Recipient[], right: readonly Recipient[]): { start: number; end: number } {
+  const shorter = Math.min(left.length, right.length)
+  let start = 0
+  while (start < shorter && left[start] === right[start]) start += 1
+  let end = 0
+  while (end < shorter - start && left[left.length - 1 - end] === right[right.length - 1 - end]) end += 1
+  return { start, end }
+}
+
+/** Those whose key is nobody’s in `list`. */
+function missing(candidates: readonly Recipient[], list: readonly Recipient[]): readonly Recipient[] {
+  if (candidates.length === 0) return []
+  const keys = new Set(list.map(({ key }) => key))
+  return candidates.filter(({ key }) => !keys.has(key))
 }

@@ -2,7 +2,7 @@
  * The roster: everything that folding a group’s log gives, and all that folding on needs.
  *
  * It holds neither the group’s id nor its own commit’s hash, so that the genesis can contain the roster’s hash.
- * Entries are never mutated; their hashes are cached, so a commit costs the entries it changes.
+ * Neither entries nor lists are ever mutated; hashes are cached with both, so a commit costs the entries it changes.
  */
 import { z } from 'zod/mini'
 import { concat } from '../bytes.ts'
@@ -191,15 +191,22 @@ export interface Recipient {
 
 const recipientByEntry = new WeakMap<object, Recipient>()
 
+const recipientsByMembers = new WeakMap<Roster['members'], { readonly invites: Roster['invites']; readonly list: readonly Recipient[] }>()
+
 /**
  * Who receives the secret of an epoch opened now: a function of the roster alone, in the order wraps travel in.
  *
  * An open invite for depositors receives none: whoever holds its token would read what the role may not.
  */
-export function recipients(roster: Roster): Recipient[] {
-  const members = roster.members.filter((member) => isActive(member) && holdsKeys(member.role))
-  const invites = roster.invites.filter((invite) => invite.state === 'live' && invite.mode === 'open' && holdsKeys(invite.role))
-  return [...members, ...invites].map(recipientOf)
+export function recipients({ members, invites }: Roster): readonly Recipient[] {
+  const known = recipientsByMembers.get(members)
+  if (known?.invites === invites) return known.list
+  const list: Recipient[] = []
+  for (const member of members) if (isActive(member) && holdsKeys(member.role)) list.push(recipientOf(member))
+  for (const invite of invites)
+    if (invite.state === 'live' && invite.mode === 'open' && holdsKeys(invite.role)) list.push(recipientOf(invite))
+  recipientsByMembers.set(members, { invites, list })
+  return list
 }
 
 function recipientOf(entry: { readonly id: PrincipalId; readonly kemKey: KemPublicKey }): Recipient {
@@ -221,8 +228,14 @@ function entryHash(entry: object): Uint8Array {
   return hash
 }
 
+const hashByList = new WeakMap<readonly object[], Uint8Array>()
+
 function listHash(entries: readonly object[]): Uint8Array {
-  return sha256(concat(...entries.map(entryHash)))
+  const known = hashByList.get(entries)
+  if (known !== undefined) return known
+  const hash = sha256(concat(...entries.map(entryHash)))
+  hashByList.set(entries, hash)
+  return hash
 }
 
 /** The hash that stands in a commit: 32 bytes over the hashes of all entries. */
