@@ -64,6 +64,6 @@ function pointAfter({ commit, params }: Awaited<ReturnType<typeof take>>): Catch
   return {
     commits: commits.length,
     current: { enc: params.enc, wrap },
-    snapshot: { commit: commit.bytes, roster: encodeRoster(roster), consistency },
+    snapshot: { commit: commit.bytes, roster: encodeRoster(roster), consistency, genesis: [] },
   }
 }

@@ -52,13 +52,14 @@ export const logHandlers: Handlers<LogMethod> = {
 
 type Snapshot = Result<'log.snapshot'>['snapshot']
 
-/** The roster exactly at `seq`; whoever asks knows the commit’s hash and needs no proof. */
-async function snapshotAt({ services: { database, groups } }: Call, { group }: GroupState, seq: number): Promise<Snapshot> {
+/** The roster exactly at `seq`. Whoever asks knows the commit’s hash; that the group is the one they mean is told by the path of its genesis. */
+async function snapshotAt({ services: { database, groups, trees } }: Call, { group }: GroupState, seq: number): Promise<Snapshot> {
   const commit = await readCommit(database, group, seq)
   if (commit === null) throw new ClavigerError('not_found', 'The log does not reach that commit.')
   const stored = await readSnapshot(database, group, seq)
   const roster = stored ?? encodeRoster((await groups.at(group, seq)).roster)
-  return { commit: commit.bytes, roster, consistency: [] }
+  const genesis = seq === 0 ? [] : (await trees.treeOf(group, seq)).inclusionPath(0, seq)
+  return { commit: commit.bytes, roster, consistency: [], genesis }
 }
 
 /** The newest stored one whose author the client, at `after`, trusts already. */
@@ -70,7 +71,7 @@ async function snapshotAhead({ services: { database, trees } }: Call, state: Gro
   const [commit, roster] = [await readCommit(database, group, found.seq), await readSnapshot(database, group, found.seq)]
   if (commit === null || roster === null) return null
   const tree = await trees.treeOf(group, found.seq)
-  return { commit: commit.bytes, roster, consistency: tree.consistencyPath(after + 1, found.seq) }
+  return { commit: commit.bytes, roster, consistency: tree.consistencyPath(after + 1, found.seq), genesis: [] }
 }
 
 /** Whether the author was an admin at `after` and, under the same key, at the snapshot. */

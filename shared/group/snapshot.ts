@@ -9,7 +9,7 @@ import type { Head } from '../ids.ts'
 import type { Commit } from './commit.ts'
 import { commitMessage, decodeCommit } from './commit.ts'
 import type { GroupState } from './fold.ts'
-import { appendCommit, historyRoot, verifyConsistency } from './history.ts'
+import { appendCommit, historyRoot, verifyConsistency, verifyInclusion } from './history.ts'
 import type { Roster } from './roster.ts'
 import { decodeRoster, findMemberBySigningKey, rosterHash, sameBytes } from './roster.ts'
 import { verifySignature } from '../crypto/signature.ts'
@@ -18,18 +18,24 @@ import { verifySignature } from '../crypto/signature.ts'
 export interface SnapshotBytes {
   readonly commit: Uint8Array
   readonly roster: Uint8Array
+  /** Ahead of a trusted head: from its history to the snapshot’s. */
   readonly consistency: readonly Uint8Array[]
+  /** At a trusted head: from commit 0 to the root of the snapshot’s history. */
+  readonly genesis: readonly Uint8Array[]
 }
 
 /**
- * The group at a head that is already trusted by its hash: from a token, or from the store.
+ * The group at a head that is already trusted by its hash, such as that of a token. Its history must begin with the commit
+ * that `group` is the hash of: a head alone says nothing about the name it is shown under.
  *
  * @throws ClavigerError `malformed` or `roster_mismatch`.
  */
 export function openSnapshotAt(trusted: Pick<Head, 'hash'>, snapshot: SnapshotBytes, group: GroupState['group']): GroupState {
   const commit = decodeCommit(snapshot.commit)
   if (!sameBytes(commit.hash, trusted.hash)) throw new ClavigerError('roster_mismatch', 'the snapshot is of another commit')
-  return { group, head: { seq: commit.payload.seq, hash: commit.hash }, roster: rosterOf(commit, snapshot.roster) }
+  const roster = rosterOf(commit, snapshot.roster)
+  if (!beginsWith(group, commit, roster, snapshot.genesis)) throw new ClavigerError('roster_mismatch', 'the snapshot is of another group')
+  return { group, head: { seq: commit.payload.seq, hash: commit.hash }, roster }
 }
 
 /**
@@ -55,6 +61,12 @@ function rosterOf(commit: Commit, bytes: Uint8Array): Roster {
   const matches = sameBytes(rosterHash(roster), commit.payload.roster) && roster.seq === commit.payload.seq && roster.history.size === roster.seq
   if (!matches) throw new ClavigerError('roster_mismatch')
   return roster
+}
+
+function beginsWith(group: GroupState['group'], commit: Commit, { history }: Roster, path: readonly Uint8Array[]): boolean {
+  // The genesis is not in its own history.
+  if (history.size === 0) return path.length === 0 && sameBytes(commit.hash, group)
+  return verifyInclusion({ commitHash: group, index: 0, size: history.size, root: historyRoot(history) }, path)
 }
 
 /** An invented roster can name any admins; only one whom the client already trusted counts, and only while still an admin. */

@@ -137,7 +137,16 @@ export const METHODS = {
       z.strictObject({ kind: z.literal('at'), group: groupId, seq: uint() }),
     ]),
     result: z.strictObject({
-      snapshot: z.nullable(z.strictObject({ commit: commitBytes, roster: anyBytes, consistency: z.array(bytesOf(32)) })),
+      snapshot: z.nullable(
+        z.strictObject({
+          commit: commitBytes,
+          roster: anyBytes,
+          /** `ahead`: the proof that the snapshot’s history extends that of `after`. */
+          consistency: z.array(bytesOf(32)),
+          /** `at`: the path of commit 0, whose hash is the group’s id, in the snapshot’s history. */
+          genesis: z.array(bytesOf(32)),
+        }),
+      ),
     }),
   },
   /** The hash of commit `seq` with its RFC 9162 path in the tree over the first `size` commits. */

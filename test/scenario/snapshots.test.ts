@@ -182,7 +182,7 @@ describe('A68: a snapshot that was made up', () => {
     const commit = await signPayload(payload, [signer])
     const { enc, wraps } = await wrapEpochSecret(secret, epochContext({ ...state, roster }, epoch), recipients(roster))
     const hash = decodeCommit(commit).hash
-    return { liar, snapshot: { commit, roster: encodeRoster(roster), consistency: consistencyPath(hashes, before.head.seq + 1) }, head: { seq, hash }, enc, wraps, roster }
+    return { liar, snapshot: { commit, roster: encodeRoster(roster), consistency: consistencyPath(hashes, before.head.seq + 1), genesis: [] }, head: { seq, hash }, enc, wraps, roster }
   }
 
   async function expectRefused(made: Awaited<ReturnType<typeof madeUp>>, code: string): Promise<void> {

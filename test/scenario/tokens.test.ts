@@ -8,9 +8,11 @@ import { derive } from '../../shared/crypto/kdf.ts'
 import { epochPublic, generateEpochSecret, wrapEpochSecret } from '../../shared/group/epoch.ts'
 import type { GroupState } from '../../shared/group/fold.ts'
 import { foldCommit } from '../../shared/group/fold.ts'
-import { inviteKeys, parseToken } from '../../shared/group/invite.ts'
+import { inclusionPath } from '../../shared/group/history.ts'
+import { encodeToken, inviteKeys, parseToken } from '../../shared/group/invite.ts'
 import { encodeRoster, recipients } from '../../shared/group/roster.ts'
 import type { GroupId } from '../../shared/ids.ts'
+import type { Result } from '../../shared/protocol/messages.ts'
 import { castGroup } from '../support/cast.ts'
 import { epochContext, forge, ops } from '../support/forge.ts'
 import type { LyingServer } from '../support/lying-server.ts'
@@ -30,6 +32,14 @@ async function stateOf(group: GroupId): Promise<GroupState> {
   for (const commit of await commitsAfter(world, group)) ({ state } = foldCommit(state, commit))
   if (state === null) throw new RangeError('the group has a genesis')
   return state
+}
+
+/** What an honest server hands out at the head of a group. */
+async function snapshotOf(group: GroupId): Promise<Result<'log.snapshot'>['snapshot']> {
+  const commits = await commitsAfter(world, group)
+  const before = commits.slice(0, -1).map(({ hash }) => hash)
+  const { roster } = await stateOf(group)
+  return { commit: commits.at(-1)?.bytes ?? new Uint8Array(0), roster: encodeRoster(roster), consistency: [], genesis: inclusionPath(before, 0) }
 }
 
 /** Bob, who can only talk to mallory. */
@@ -85,11 +95,22 @@ describe('the server', () => {
     await other.alice.group.invite()
     const mallory = await world.mallory()
     const bob = await bobBehind(mallory)
-    const commits = await commitsAfter(world, other.alice.group.id)
-    const commit = commits.at(-1)?.bytes ?? new Uint8Array(0)
-    const { roster } = await stateOf(other.alice.group.id)
-    mallory.lie('log.snapshot', () => ({ snapshot: { commit, roster: encodeRoster(roster), consistency: [] } }))
+    const snapshot = await snapshotOf(other.alice.group.id)
+    mallory.lie('log.snapshot', () => ({ snapshot }))
     await expect(bob.client.join(token)).rejects.toMatchObject({ code: 'roster_mismatch' })
+    await expectNothingDone(mallory, bob, alice.group.id)
+  })
+
+  test('A52: that goes along with a token that names one group and the head of another is refused', async () => {
+    const { alice } = await castGroup(world, {})
+    const other = await castGroup(world, {})
+    const token = parseToken(await other.alice.group.invite())
+    const mallory = await world.mallory()
+    const bob = await bobBehind(mallory)
+    const snapshot = await snapshotOf(other.alice.group.id)
+    mallory.lie('invite.open', () => ({ head: token.at }))
+    mallory.lie('log.snapshot', () => ({ snapshot }))
+    await expect(bob.client.join(encodeToken({ ...token, group: alice.group.id }))).rejects.toMatchObject({ code: 'roster_mismatch' })
     await expectNothingDone(mallory, bob, alice.group.id)
   })
 

@@ -346,8 +346,15 @@ describe('the log', () => {
     expect(jumped.head.seq).toBeGreaterThanOrEqual(63)
     const at = await alice.request('log.snapshot', { kind: 'at', group: group.id, seq: 70 })
     if (at.snapshot === null) throw new Error('there is no snapshot')
-    expect(openSnapshotAt(group.state.head, at.snapshot, group.id).head).toEqual(group.state.head)
+    expect(openSnapshotAt(group.state.head, at.snapshot, group.id)).toEqual(group.state)
     const { history } = group.state.roster
+    for (const seq of [0, 1, 2, 31, 64, 69]) {
+      const { hash } = await alice.request('log.inclusion', { group: group.id, seq, size: history.size })
+      const { snapshot: then } = await alice.request('log.snapshot', { kind: 'at', group: group.id, seq })
+      if (then === null) throw new Error('there is no snapshot')
+      const { head } = openSnapshotAt({ hash: asCommitHash(hash) }, then, group.id)
+      expect(head).toEqual({ seq, hash })
+    }
     const { hash, path } = await alice.request('log.inclusion', { group: group.id, seq: 5, size: history.size })
     expect(verifyInclusion({ commitHash: hash, index: 5, size: history.size, root: historyRoot(history) }, path)).toBe(true)
     expect((await alice.refusal('log.inclusion', { group: group.id, seq: 5, size: 5 })).code).toBe('not_found')

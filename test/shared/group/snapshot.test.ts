@@ -5,11 +5,12 @@ import { describe, expect, test } from 'vitest'
 import { useNodePublicCrypto } from '../../../platform/node/index.ts'
 import { useNodeSecretCrypto } from '../../../platform/node/secret.ts'
 import { applyCommit } from '../../../shared/group/fold.ts'
-import { consistencyPath } from '../../../shared/group/history.ts'
+import { consistencyPath, inclusionPath } from '../../../shared/group/history.ts'
 import type { Roster } from '../../../shared/group/roster.ts'
 import { decodeRoster, encodeRoster, rosterHash } from '../../../shared/group/roster.ts'
 import type { SnapshotBytes } from '../../../shared/group/snapshot.ts'
 import { openSnapshotAhead, openSnapshotAt } from '../../../shared/group/snapshot.ts'
+import { asGroupId } from '../../../shared/ids.ts'
 import { Log, forge, ops, payloadOf, signPayload, withFlippedBit } from '../../support/forge.ts'
 import { people } from '../../support/people.ts'
 
@@ -22,7 +23,8 @@ const { alice, adam, bob, carol, mallory } = await people('alice', 'adam', 'bob'
 function snapshotOf(log: Log, from: Log): SnapshotBytes {
   const before = log.hashes.slice(0, -1)
   const consistency = from.hashes.length > before.length ? [] : consistencyPath(before, from.hashes.length)
-  return { commit: log.commits.at(-1) ?? new Uint8Array(), roster: encodeRoster(log.roster), consistency }
+  const genesis = before.length === 0 ? [] : inclusionPath(before, 0)
+  return { commit: log.commits.at(-1) ?? new Uint8Array(), roster: encodeRoster(log.roster), consistency, genesis }
 }
 
 const trusted = await Log.found(alice)
@@ -45,6 +47,52 @@ describe('a snapshot at a trusted head', () => {
   test('may be at the genesis', async () => {
     const young = await Log.found(alice)
     expect(openSnapshotAt(young.state.head, snapshotOf(young, young), young.state.group)).toEqual(young.state)
+  })
+
+  test('may be at any commit after it', async () => {
+    const log = await Log.found(alice)
+    for (let seq = 1; seq <= 17; seq += 1) {
+      await log.commit({ author: alice, rekey: 'fresh' })
+      expect(openSnapshotAt(log.state.head, snapshotOf(log, log), log.state.group)).toEqual(log.state)
+    }
+  })
+
+  test('A52 is refused under the name of another group, though its head is the trusted one', async () => {
+    const young = await Log.found(alice)
+    for (const log of [young, trusted, ahead])
+      for (const group of [await Log.found(mallory), await Log.found(bob)].map(({ state }) => state.group))
+        expect(() => openSnapshotAt(log.state.head, snapshotOf(log, trusted), group)).toThrow(
+          expect.objectContaining({ code: 'roster_mismatch' }),
+        )
+    // The name of a later commit is not that of the group.
+    expect(() => openSnapshotAt(ahead.state.head, snapshotOf(ahead, trusted), asGroupId(ahead.state.head.hash))).toThrow(
+      expect.objectContaining({ code: 'roster_mismatch' }),
+    )
+    const second = asGroupId(ahead.hashes[1] ?? young.state.group)
+    const path = inclusionPath(ahead.hashes.slice(0, -1), 1)
+    expect(() => openSnapshotAt(ahead.state.head, { ...snapshotOf(ahead, trusted), genesis: path }, second)).toThrow(
+      expect.objectContaining({ code: 'roster_mismatch' }),
+    )
+  })
+
+  test('A52 is refused with a path to the genesis that is short, long or changed', async () => {
+    const snapshot = snapshotOf(ahead, trusted)
+    const { genesis } = snapshot
+    expect(genesis.length).toBeGreaterThan(1)
+    for (const bad of [
+      [],
+      genesis.slice(1),
+      genesis.slice(0, -1),
+      genesis.toReversed(),
+      [...genesis, new Uint8Array(32)],
+      ...genesis.map((_, at) => genesis.map((hash, index) => (index === at ? withFlippedBit(hash, 0) : hash))),
+    ])
+      expect(() => openSnapshotAt(ahead.state.head, { ...snapshot, genesis: bad }, ahead.state.group)).toThrow(
+        expect.objectContaining({ code: 'roster_mismatch' }),
+      )
+    const young = await Log.found(alice)
+    const long = { ...snapshotOf(young, young), genesis: [new Uint8Array(32)] }
+    expect(() => openSnapshotAt(young.state.head, long, young.state.group)).toThrow(expect.objectContaining({ code: 'roster_mismatch' }))
   })
 
   test('is refused for another commit', () => {
@@ -133,7 +181,7 @@ describe('a snapshot ahead of the trusted head', () => {
     }
     const commit = await signPayload(payload, [mallory])
     await expect(
-      openSnapshotAhead(trusted.state, { commit, roster: encodeRoster(invented), consistency: snapshotOf(ahead, trusted).consistency }),
+      openSnapshotAhead(trusted.state, { ...snapshotOf(ahead, trusted), commit, roster: encodeRoster(invented) }),
     ).rejects.toMatchObject({ code: 'invalid_signature' })
   })
 
@@ -177,7 +225,9 @@ describe('a snapshot ahead of the trusted head', () => {
       roster: rosterHash(odd),
     }
     const commit = await signPayload(payload, [alice])
-    await expect(openSnapshotAhead(trusted.state, { commit, roster: encodeRoster(odd), consistency: [] })).rejects.toMatchObject({
+    await expect(
+      openSnapshotAhead(trusted.state, { commit, roster: encodeRoster(odd), consistency: [], genesis: [] }),
+    ).rejects.toMatchObject({
       code: 'roster_mismatch',
     })
   })
