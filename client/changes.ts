@@ -1,11 +1,11 @@
 /** What happens in a group, as `group.changes()` and `group.on()` tell it. */
 import type { ClavigerError } from '../shared/errors.ts'
-import type { Commit, Role } from '../shared/group/commit.ts'
+import type { DecodedCards } from '../shared/group/card.ts'
+import type { Commit, Op, Role } from '../shared/group/commit.ts'
 import type { Author } from '../shared/group/rules.ts'
 import type { Fold, GroupState } from '../shared/group/fold.ts'
-import { decodeCards } from '../shared/group/card.ts'
 import { inviteIdOf } from '../shared/group/invite-proof.ts'
-import { findInviteBySigningKey, findMemberBySigningKey } from '../shared/group/roster.ts'
+import { findInviteBySigningKey, findMember, findMemberBySigningKey } from '../shared/group/roster.ts'
 import type { IdentityId, InviteId, ObjectId } from '../shared/ids.ts'
 
 export type GroupChange =
@@ -35,24 +35,23 @@ export type GroupChange =
   | { readonly type: 'ended'; readonly error: ClavigerError }
 
 /** What one commit means to those who watch. */
-export function changesOf(before: GroupState | null, { commit, state }: Fold): GroupChange[] {
-  const ops = commit.payload.ops.flatMap((op) => changeOf(before, state, commit, op))
+export function changesOf(before: GroupState | null, { commit, state, cards }: Fold): GroupChange[] {
+  const author = before === null ? null : authorOf(before, commit)
+  const ops = commit.payload.ops.flatMap((op, index) => changeOf(state, author, op, cards[index] ?? null))
   const opened: GroupChange[] = commit.payload.rekey === null ? [] : [{ type: 'epoch-opened', epoch: commit.payload.epoch }]
   const owed: GroupChange[] = state.roster.rekeyOwed && before?.roster.rekeyOwed === false ? [{ type: 'rekey-owed' }] : []
   return [...ops, ...opened, ...owed]
 }
 
-function changeOf(before: GroupState | null, after: GroupState, commit: Commit, op: Commit['payload']['ops'][number]): GroupChange[] {
-  const author = before === null ? null : authorOf(before, commit)
+function changeOf({ roster }: GroupState, author: Author | null, op: Op, cards: DecodedCards | null): GroupChange[] {
   const by = author?.kind === 'member' ? author.member.id : null
   switch (op.type) {
     case 'create':
     case 'join':
     case 'approve':
     case 'add': {
-      const { identity } = decodeCards(op.cards)
-      const member = after.roster.members.find(({ id }) => id.every((byte, index) => byte === identity[index]))
-      return member === undefined ? [] : [{ type: 'member-joined', member: identity, role: member.role, via: member.via }]
+      const member = cards === null ? null : findMember(roster, cards.identity)
+      return member === null ? [] : [{ type: 'member-joined', member: member.id, role: member.role, via: member.via }]
     }
     case 'remove':
       return [{ type: 'member-removed', member: op.member, by }]

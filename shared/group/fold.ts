@@ -35,12 +35,15 @@ export interface Fold {
   readonly checks: readonly SignatureCheck[]
   /** Principals that need a wrap of the current epoch beside the commit; empty if it opens a new one. */
   readonly newRecipients: readonly Recipient[]
+  /** The card chain of each op, decoded; null for ops without one. */
+  readonly cards: readonly (DecodedCards | null)[]
 }
 
 /** What a payload would do, before anybody has signed it. */
 export interface Transition {
   readonly roster: Roster
   readonly newRecipients: readonly Recipient[]
+  readonly cards: readonly (DecodedCards | null)[]
   /** By cards and invites inside the ops. */
   readonly checks: readonly SignatureCheck[]
   /** Keys that must sign the payload, in order. */
@@ -62,7 +65,7 @@ export async function applyCommit(state: GroupState | null, bytes: Uint8Array): 
 /** Folds one commit without checking signatures: for a chain whose checks are made together, or that is already trusted. */
 export function foldCommit(state: GroupState | null, commit: Commit): Fold {
   const { payload, signatures, hash } = commit
-  const { roster, newRecipients, checks, signers } = transition(state, payload)
+  const { roster, newRecipients, cards, checks, signers } = transition(state, payload)
   if (!sameBytes(rosterHash(roster), payload.roster)) throw violation(FOLD_RULES.rosterIsTheFold, 'rosterIsTheFold')
   if (signatures.length !== signers.length) throw violation(FOLD_RULES.signaturesAreComplete, 'signaturesAreComplete')
   const message = commitMessage(commit.payloadBytes)
@@ -71,7 +74,7 @@ export function foldCommit(state: GroupState | null, commit: Commit): Fold {
     return signature === undefined ? [] : [{ publicKey, message, signature }]
   })
   const group = state === null ? asGroupId(hash) : state.group
-  return { state: { group, head: { seq: payload.seq, hash }, roster }, commit, checks: [...checks, ...own], newRecipients }
+  return { state: { group, head: { seq: payload.seq, hash }, roster }, commit, checks: [...checks, ...own], newRecipients, cards }
 }
 
 /**
@@ -107,7 +110,7 @@ function genesis(payload: CommitPayload): Transition {
   }
   const created = enrol(empty, { cards, role: 'admin', via: null, seq: 0 })
   const roster = withRekey({ ...created, logTime: payload.time }, payload)
-  return { roster, newRecipients: [], checks: cards.checks, signers: [payload.author] }
+  return { roster, newRecipients: [], cards: [cards], checks: cards.checks, signers: [payload.author] }
 }
 
 function next(state: GroupState, payload: CommitPayload): Transition {
@@ -124,6 +127,7 @@ function next(state: GroupState, payload: CommitPayload): Transition {
   return {
     roster: after,
     newRecipients: payload.rekey === null ? gained : [],
+    cards,
     checks: [...cards.flatMap((chain) => chain?.checks ?? []), ...inviteChecks(commit)],
     signers: signersOf(commit),
   }
