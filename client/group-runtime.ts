@@ -286,10 +286,8 @@ export class GroupRuntime {
   }
 
   #background(task: () => Promise<void>): void {
-    task().catch((error: unknown) => {
-      if (!(error instanceof ClavigerError) || hasCode(error, 'disconnected', 'timeout', 'closed')) return
-      this.#emit({ type: 'bad-item', signer: null, error })
-    })
+    const { state } = this.log
+    task().catch((error: unknown) => void this.upkeep.tell(error, state))
   }
 
   #emit(change: GroupChange): void {

@@ -108,6 +108,8 @@ export class Membership {
     const before = this.#runtime.roster
     const readableObjects = [...this.#runtime.index.live()].length
     await this.#runtime.committer.commit(({ roster }) => {
+      // Also of somebody who is out already: the work that follows is an admin’s.
+      if (findActive(roster, this.#runtime.context.identity.id)?.role !== 'admin') throw new ClavigerError('not_authorised')
       const ops: Op[] = members.filter((member) => findMember(roster, member)?.state !== 'removed').map((member) => ({ type: 'remove', member }))
       if (ops.length === 0) return null
       return this.#withRekey(roster, [...ops, ...closedDoors(roster, members, options.keepInvites ?? [])], true)
@@ -164,9 +166,8 @@ export class Membership {
     })
     const finished = this.#runtime.rewrap.run().finally(stop)
     // Whoever does not wait for it learns of a failure through `bad-item`.
-    finished.catch((error: unknown) => {
-      if (error instanceof ClavigerError) this.#runtime.context.emit({ type: 'bad-item', signer: null, error })
-    })
+    const { state } = this.#runtime.log
+    finished.catch((error: unknown) => void this.#runtime.upkeep.tell(error, state))
     return {
       members,
       epoch: after.epoch,

@@ -4,9 +4,11 @@
  * others see it done.
  */
 import { equalBytes } from '../shared/bytes.ts'
-import { ClavigerError, hasCode } from '../shared/errors.ts'
+import type { ErrorCode } from '../shared/errors.ts'
+import { ClavigerError, ERRORS, hasCode } from '../shared/errors.ts'
 import type { Op } from '../shared/group/commit.ts'
 import { isGoodWrap, sealLink, wrapAlone } from '../shared/group/epoch.ts'
+import type { GroupState } from '../shared/group/fold.ts'
 import type { Recipient, Roster } from '../shared/group/roster.ts'
 import { canWrite, currentEpoch, findActive, holdsKeys, recipients } from '../shared/group/roster.ts'
 import { decodeSignedHead, signHead, verifySignedHead } from '../shared/group/signed-head.ts'
@@ -29,6 +31,23 @@ const AUDITED_MEMBERS = 8
 const EXPIRY_SLACK_MS = 100
 /** Changes after which an admin’s client looks whether much is loose. */
 const CHANGES_PER_LOOK = LOOSE_DEKS_BEFORE_COMPACTION / 4
+/** What the next session, the next head or another member takes care of. */
+const PASSING: readonly ErrorCode[] = [
+  'disconnected',
+  'timeout',
+  'closed',
+  'group_stopped',
+  'gave_up',
+  'stale_head',
+  'stale_epoch',
+  'page_conflict',
+  'unverified',
+  'not_a_member',
+  'wrap_invalid',
+  'server_unavailable',
+  'server_draining',
+  'rate_limited',
+]
 /** Timers may be this late, and no later than this apart. */
 const TIMER_MS_MAX = 60 * 60 * 1000
 
@@ -327,15 +346,36 @@ export class Upkeep {
     this.#timers.add(timer)
   }
 
-  /** Background work that fails is told, never thrown at nobody; a lost connection is the next session’s business. */
+  /** Background work that fails is told, never thrown at nobody. */
   async #guard(task: () => Promise<void>): Promise<void> {
+    const { state } = this.#parts.log
     try {
       if (!this.#isClosed) await task()
     } catch (error) {
-      const isPassing = hasCode(error, 'disconnected', 'timeout', 'closed', 'group_stopped', 'gave_up', 'stale_head', 'stale_epoch', 'page_conflict', 'unverified', 'not_a_member', 'wrap_invalid', 'server_unavailable', 'server_draining', 'rate_limited')
-      if (isPassing || this.#isClosed) return
-      const known = error instanceof ClavigerError ? error : new ClavigerError('internal', 'background work failed', { cause: error })
-      this.#parts.context.emit({ type: 'bad-item', signer: null, error: known })
+      await this.tell(error, state)
+    }
+  }
+
+  /**
+   * Tells why work failed that was begun at a state; not what passes by itself, nor what a server refuses because the group
+   * has moved on since.
+   */
+  async tell(error: unknown, since: GroupState): Promise<void> {
+    const isPassing = hasCode(error, ...PASSING)
+    if (isPassing || this.#isClosed) return
+    const known = error instanceof ClavigerError ? error : new ClavigerError('internal', 'background work failed', { cause: error })
+    if (ERRORS[known.code].wire && known === error && (await this.#hasMovedOn(since))) return
+    this.#parts.context.emit({ type: 'bad-item', signer: null, error: known })
+  }
+
+  async #hasMovedOn(since: GroupState): Promise<boolean> {
+    const { log } = this.#parts
+    try {
+      await log.sync()
+      return this.#isClosed || log.state !== since
+    } catch {
+      // Out of the group, or out of reach: what the server refused cannot be judged any more.
+      return true
     }
   }
 }

@@ -69,7 +69,9 @@ export function standingOf(state: GroupState, peer: Pick<Peer, 'identity' | 'inv
   if (member?.state === 'removed') return { kind: 'nobody', code: 'not_a_member' }
   const opened = peer.inviteByGroup.get(idKey(state.group))
   const invite = opened === undefined ? null : findInvite(state.roster, opened)
-  if (invite !== null) return guestOrNobody(invite, now)
+  const guest = invite === null ? null : guestOrNobody(invite, now)
+  // Whoever has left is told so, not what became of the invite they once came in through.
+  if (guest !== null && (guest.kind === 'guest' || member === null)) return guest
   // A stranger is not told whether the group exists.
   return { kind: 'nobody', code: member === null ? 'unknown_group' : 'not_a_member' }
 }
