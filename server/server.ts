@@ -185,7 +185,9 @@ class Server implements RunningServer {
     const groups = new Groups(database, log)
     const access = new Access(groups, database, clock)
     const relay = new Relay({ groups, database, clock, log, metrics, limits: this.#limits, bus: () => this.#bus })
+    const statuses = new RewrapStatuses(database, clock)
     const writes = new WriteCombiner(database, (committed) => {
+      statuses.changed(committed.group)
       metrics.combinedWrites.observe(committed.written.length)
       try {
         relay.written(committed)
@@ -204,7 +206,7 @@ class Server implements RunningServer {
       uploads: new BodyUploads(clock),
       audit: new Audit({ database, log, clock, metrics }),
       leases: new RewrapLeases(database, log),
-      statuses: new RewrapStatuses(database, clock),
+      statuses,
       retired: new RetiredSpace(this.#place.url),
     }
   }
