@@ -122,6 +122,7 @@ class Joining {
     const { roster } = this.#log.state
     const invite = assertInvite(roster, this.#keys)
     if (findActive(roster, context.identity.id) === null) {
+      this.#assertLive(roster)
       if (invite.mode === 'approve') await this.#waitForApproval()
       else await withPatience(context, () => this.#join(), signal)
     }

@@ -1,6 +1,6 @@
 /** Tokens against a lying server: it learns nothing from them, and cannot make them stand for another group. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Claviger } from '../../client/node/index.ts'
+import type { Claviger, Group } from '../../client/node/index.ts'
 import { GroupStore } from '../../client/group-store.ts'
 import { concat, toBase64Url, toHex } from '../../shared/bytes.ts'
 import { context } from '../../shared/codec.ts'
@@ -33,6 +33,18 @@ async function stateOf(group: GroupId): Promise<GroupState> {
   if (state === null) throw new RangeError('the group has a genesis')
   return state
 }
+
+const revoke = async (group: Group): Promise<void> => {
+  for (const { id } of group.invites()) await group.revokeInvite(id)
+}
+const use = async (group: Group, token: string): Promise<void> => {
+  const carol = await world.connect(await world.person('carol'))
+  await carol.join(token, { onWaiting: () => void group.joinRequests().then(([request]) => (request === undefined ? undefined : group.approve(request))) })
+}
+const ENDS_OF_TOKENS = (['open', 'approve'] as const).flatMap((mode) => [
+  { what: 'spent', mode, end: use },
+  { what: 'revoked', mode, end: revoke },
+])
 
 /** What an honest server hands out at the head of a group. */
 async function snapshotOf(group: GroupId): Promise<Result<'log.snapshot'>['snapshot']> {
@@ -156,6 +168,25 @@ describe('the server', () => {
     mallory.lie('log.snapshot', () => ({ snapshot: null }))
     expect((await bob.client.join(token)).role).toBe('member')
   })
+
+  for (const { what, mode, end } of ENDS_OF_TOKENS)
+    test(`that lets somebody in with a token that is ${what} (${mode}) is refused before anything is signed for it`, async () => {
+      const { alice } = await castGroup(world, {})
+      const token = await alice.group.invite({ mode })
+      const snapshot = await snapshotOf(alice.group.id)
+      await end(alice.group, token)
+      const mallory = await world.mallory()
+      const bob = await bobBehind(mallory)
+      const commits = (await commitsAfter(world, alice.group.id)).map(({ bytes }) => bytes)
+      const { head } = await stateOf(alice.group.id)
+      mallory.lie('invite.open', () => ({ head }))
+      mallory.lie('log.snapshot', () => ({ snapshot }))
+      mallory.lie('log.read', ({ from }) => ({ commits: commits.slice(from), head }))
+      mallory.lie('join.request', () => ({}))
+      await expect(bob.client.join(token)).rejects.toMatchObject({ code: 'invite_spent' })
+      expect(mallory.count('join.request')).toBe(0)
+      await expectNothingDone(mallory, bob, alice.group.id)
+    })
 
   test('A01: that goes on from there with commits of its own is refused', async () => {
     const { alice } = await castGroup(world, {})
