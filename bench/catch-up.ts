@@ -35,9 +35,10 @@ reportSection({
     'epochs are',
     'commits',
     'by commits, ms',
-    'ms a commit',
+    'wall, ms',
     'bytes a commit',
     'by snapshot, ms',
+    'wall, ms',
     'snapshot, bytes',
   ],
   rows: measured.map(({ missed, variant, byCommits, bySnapshot }) => [

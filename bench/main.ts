@@ -5,7 +5,7 @@
  */
 import { fork } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
-import { cpus, totalmem } from 'node:os'
+import { cpus, loadavg, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { Section } from './section.ts'
 import { renderForMarkdown, renderForTerminal } from './section.ts'
@@ -20,6 +20,7 @@ if (unknown.length > 0) throw new TypeError(`there is no benchmark ${unknown.joi
 
 const conditions = await describeConditions()
 console.log(`${conditions}\n`)
+const loadBefore = load()
 const sections: Section[] = []
 for (const name of BENCHMARKS) {
   if (asked.length > 0 && !asked.includes(name)) continue
@@ -55,10 +56,15 @@ async function describeConditions(): Promise<string> {
   return `${machine}; ${versions}; ${new Date().toISOString().slice(0, 10)}`
 }
 
+/** How many processes wanted a core in the last five minutes: above the number of cores others were at work too. */
+function load(): string {
+  return (loadavg()[1] ?? 0).toFixed(1)
+}
+
 function renderResults(all: readonly Section[]): string {
   const head = [
     '# Benchmark results',
-    `Written by \`npm run bench\`; one run on ${conditions}.`,
+    `Written by \`npm run bench\`; one run on ${conditions}; load average ${loadBefore} before and ${load()} after.`,
     'Every ratio is between numbers of this one run, and contenders take turns in it. Compare ratios, not numbers, with other machines, and treat differences below 1.5 × as ties: where a bound is missed by less, that is said.',
   ]
   return `${[...head, ...all.map(renderForMarkdown)].join('\n\n')}\n`
