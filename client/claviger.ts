@@ -2,11 +2,12 @@
  * The client: one identity, one server, any number of groups.
  */
 import { equalBytes } from '../shared/bytes.ts'
+import type { EpochSecret } from '../shared/crypto/keys.ts'
 import { randomBytes } from '../shared/crypto/public-crypto.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { verifyCards } from '../shared/group/card.ts'
 import { generateEpochSecret, epochPublic, wrapEpochSecret } from '../shared/group/epoch.ts'
-import type { Fold } from '../shared/group/fold.ts'
+import type { Fold, GroupState } from '../shared/group/fold.ts'
 import { applyCommit } from '../shared/group/fold.ts'
 import type { InviteToken } from '../shared/group/invite.ts'
 import { parseToken } from '../shared/group/invite.ts'
@@ -15,6 +16,7 @@ import { recipients } from '../shared/group/roster.ts'
 import type { GroupId, IdentityId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
 import { COMMIT_ATTEMPTS_MAX } from '../shared/limits.ts'
+import type { Params } from '../shared/protocol/messages.ts'
 import { claimedTime } from './committer.ts'
 import { Connection } from './connection.ts'
 import { Group } from './group.ts'
@@ -116,8 +118,8 @@ export class Claviger {
 
   /** Creates a group with oneself as its only admin. */
   async createGroup({ name }: { name?: string } = {}): Promise<Group> {
-    const opened = await this.#create()
-    const group = await this.#opened(opened.state.group, () => false, () => this.#follow(opened))
+    const genesis = await this.#planGenesis()
+    const group = await this.#opened(genesis.fold.state.group, () => false, async () => this.#follow(await this.#create(genesis)))
     await group.ready()
     if (name !== undefined) await group.rename(name)
     return group
@@ -145,6 +147,30 @@ export class Claviger {
   /** Every group that the store knows. */
   async groups(): Promise<Group[]> {
     return Promise.all((await GroupStore.list(this.#store)).map((id) => this.group(id)))
+  }
+
+  /**
+   * Stops following a group and erases all that the store has of it, its secrets and evidence too. Membership is not touched.
+   *
+   * The way out of a group that was stopped by a `fork` or `rollback`, once it is known which history is the true one: `group`
+   * or `join` then start anew, and trust what they are shown as any newcomer does.
+   */
+  async forget(id: GroupId): Promise<void> {
+    const key = idKey(id)
+    const known = this.#groups.get(key)
+    const forgetting = this.#forget(id, known)
+    this.#groups.set(key, forgetting)
+    await forgetting.catch((error: unknown) => {
+      if (this.#groups.get(key) === forgetting) this.#groups.delete(key)
+      if (!hasCode(error, 'closed')) throw error
+    })
+  }
+
+  /** @throws ClavigerError `closed` in the end: whoever waits for the group opens it anew. */
+  async #forget(id: GroupId, known: Promise<Group> | undefined): Promise<never> {
+    const group = await known?.catch(() => null)
+    await (group?.forget() ?? new GroupStore(this.#store, id).erase())
+    throw new ClavigerError('closed', 'this group was forgotten')
   }
 
   /**
@@ -207,8 +233,8 @@ export class Claviger {
   /** What the store has of a group, or null. */
   async #load(id: GroupId): Promise<OpenedLog | null> {
     const store = new GroupStore(this.#store, id)
-    const [state, heads, verified] = await Promise.all([store.loadState(), store.loadHeads(), store.loadVerified()])
-    return state === null ? null : { state, heads, verified }
+    const [state, heads, verified, stopped] = await Promise.all([store.loadState(), store.loadHeads(), store.loadVerified(), store.loadStopped()])
+    return state === null ? null : { state, heads, verified, stopped }
   }
 
   /** The beginning of a group this client was added to: its id is the hash of it. */
@@ -218,7 +244,7 @@ export class Claviger {
     if (genesis === undefined) throw new ClavigerError('unknown_group')
     const { state } = await applyCommit(null, genesis)
     if (!equalBytes(state.group, id)) throw new ClavigerError('unknown_group', 'the server shows another group')
-    return { state, heads: new Map([[0, state.head.hash]]), verified: null }
+    return newLog(state)
   }
 
   #contextOf(group: GroupId): Omit<GroupContext, 'emit'> {
@@ -234,8 +260,7 @@ export class Claviger {
     }
   }
 
-  /** Makes and sends the genesis; the same bytes again if an answer is lost. */
-  async #create(): Promise<OpenedLog> {
+  async #planGenesis(): Promise<Genesis> {
     const { identity, now = Date.now } = this.#options
     const secret = generateEpochSecret()
     const rekey = { ...(await epochPublic(secret, { suite: 1, epoch: 0 })), link: null }
@@ -244,26 +269,58 @@ export class Claviger {
     const fold = await applyCommit(null, (await signCommit(payload, [identity.signer])).bytes)
     const { state } = fold
     const { enc, wraps } = await wrapEpochSecret(secret, epochContext(state.group, state.roster, 0), recipients(state.roster))
-    await this.#sendGenesis(fold, { enc, wraps: wraps.filter((wrap) => wrap !== null) })
-    const store = new GroupStore(this.#store, state.group)
-    await store.saveSecrets(new Map([[0, secret]]))
-    await store.saveState(state, null)
-    return { state, heads: new Map([[0, state.head.hash]]), verified: null }
+    return { fold, secret, enc, wraps: wraps.filter((wrap) => wrap !== null) }
   }
 
-  async #sendGenesis({ commit }: Fold, sealed: { enc: Uint8Array; wraps: Uint8Array[] }): Promise<void> {
+  /** Keeps the secret before the group exists, or a crash could leave one that nobody can open. */
+  async #create({ fold: { state, commit }, secret, ...sealed }: Genesis): Promise<OpenedLog> {
+    const store = new GroupStore(this.#store, state.group)
+    await store.savePending({ commit: commit.bytes, epoch: 0, secret })
+    await store.saveSecrets(new Map([[0, secret]]))
+    await store.saveState(state, null)
+    try {
+      await this.#sendGenesis({ commit: commit.bytes, enc: sealed.enc, wraps: sealed.wraps })
+    } catch (error) {
+      // Where it is not known whether the server has it, the next start finds out.
+      if (error instanceof ClavigerError && !isUnknownOutcome(error)) await store.erase()
+      throw error
+    }
+    await store.savePending(null)
+    return newLog(state)
+  }
+
+  /** The same bytes again if an answer is lost. */
+  async #sendGenesis(params: Params<'group.create'>): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await this.#connection.request('group.create', { commit: commit.bytes, ...sealed })
+        await this.#connection.request('group.create', params)
         return
       } catch (error) {
         // The id is the hash of our own bytes: if it exists already, it is by us and only the answer was lost.
         if (attempt > 1 && hasCode(error, 'group_exists')) return
-        if (attempt === COMMIT_ATTEMPTS_MAX || !hasCode(error, 'disconnected', 'timeout', 'server_unavailable')) throw error
+        if (attempt === COMMIT_ATTEMPTS_MAX || !hasCode(error, 'disconnected', 'timeout', 'server_unavailable', 'server_draining')) throw error
         await this.#connection.whenOpen()
       }
     }
   }
+}
+
+/** A group that is about to be created. */
+interface Genesis {
+  readonly fold: Fold
+  readonly secret: EpochSecret
+  readonly enc: Uint8Array
+  readonly wraps: Uint8Array[]
+}
+
+/** A log of which nothing but its first state is known. */
+function newLog(state: GroupState): OpenedLog {
+  return { state, heads: new Map([[state.head.seq, state.head.hash]]), verified: null }
+}
+
+/** Whether a request that failed may have been carried out all the same. */
+function isUnknownOutcome(error: ClavigerError): boolean {
+  return hasCode(error, 'disconnected', 'timeout', 'closed', 'server_unavailable', 'server_draining', 'internal')
 }
 
 /** A group that ended for good is opened anew, since its client may have been let in again; one that was stopped stays so. */

@@ -79,7 +79,7 @@ export class Feed {
     // At once: what comes with the answer or after it is judged by it.
     this.barrier({ change: told.change, epoch: roster.epoch, seq: head.seq })
     this.#isSubscribed = true
-    this.#assertNotBehind(told, { head, change: cursor })
+    await this.#assertNotBehind(told, { head, change: cursor })
     const isAgain = this.#isMuted && this.#hasMissed
     this.#isMuted = false
     this.#hasMissed = false
@@ -114,16 +114,17 @@ export class Feed {
     const [{ head, roster }, { change }] = [log.state, this.#cursor]
     const told = await context.connection.request('log.head', { group: context.group }, options)
     this.barrier({ change: told.change, epoch: roster.epoch, seq: head.seq })
-    this.#assertNotBehind(told, { head, change })
+    await this.#assertNotBehind(told, { head, change })
     return told.change
   }
 
   /** A server that merely restarts never counts anew. */
-  #assertNotBehind(told: Place, asked: Place): void {
+  async #assertNotBehind({ head, change }: Place, asked: Place): Promise<void> {
     const { log } = this.#parts
-    log.judgeHead(told.head, asked.head)
-    if (told.change >= asked.change) return
-    throw log.stop(new ClavigerError('rollback', 'the server’s count of changes went back', { data: { accepted: asked, offered: told } }))
+    await log.judgeHead(head, asked.head)
+    if (change >= asked.change) return
+    const data = { accepted: asked.head, acceptedChange: asked.change, offered: head, offeredChange: change }
+    await log.stop(new ClavigerError('rollback', 'the server’s count of changes went back', { data }))
   }
 
   /** Reads again from where objects were last shown: this client has been given keys. */

@@ -13,6 +13,7 @@ import { historyRoot, verifyInclusion } from '../shared/group/history.ts'
 import { sameBytes } from '../shared/group/roster.ts'
 import { openSnapshotAhead } from '../shared/group/snapshot.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
+import { HeadSchema } from '../shared/codec.ts'
 import type { CommitHash, Head } from '../shared/ids.ts'
 import { asCommitHash } from '../shared/ids.ts'
 import { SNAPSHOT_JUMP_COMMITS } from '../shared/limits.ts'
@@ -33,6 +34,8 @@ export interface OpenedLog {
   readonly heads: Map<number, CommitHash>
   /** The state to verify from, if the current one came from a snapshot ahead. */
   readonly verified: GroupState | null
+  /** The `fork` or `rollback` that has stopped the group, with its evidence. */
+  readonly stopped?: ClavigerError | null
 }
 
 /** A group’s log, from the head in the store onwards. */
@@ -43,7 +46,7 @@ export class GroupLog {
   readonly #onAdvance: (advance: Advance) => Promise<void>
   #state: GroupState
   #unverifiedFrom: GroupState | null
-  #stopped: ClavigerError | null = null
+  #stopped: ClavigerError | null
   #verifying: Promise<void> | null = null
 
   constructor(context: GroupContext, opened: OpenedLog, onAdvance: (advance: Advance) => Promise<void>) {
@@ -51,6 +54,7 @@ export class GroupLog {
     this.#state = opened.state
     this.#heads = opened.heads
     this.#unverifiedFrom = opened.verified
+    this.#stopped = opened.stopped ?? null
     this.#onAdvance = onAdvance
   }
 
@@ -69,6 +73,11 @@ export class GroupLog {
     return this.#unverifiedFrom === null
   }
 
+  /** The `fork` or `rollback` that has stopped the group; null while it runs. */
+  get stopped(): ClavigerError | null {
+    return this.#stopped
+  }
+
   /** @throws ClavigerError `group_stopped` after a fork or a rollback. */
   assertRunning(): void {
     if (this.#stopped !== null) throw new ClavigerError('group_stopped', undefined, { cause: this.#stopped, data: this.#stopped.data })
@@ -76,16 +85,12 @@ export class GroupLog {
 
   /** Fetches and folds whatever the server has beyond the accepted head. */
   sync(): Promise<void> {
-    return this.#serial.run(async () => {
-      this.assertRunning()
-      await this.#catchUp()
-    })
+    return this.#run(() => this.#catchUp())
   }
 
   /** Takes one commit that came by itself; known ones are compared, gaps are fetched. */
   receive(bytes: Uint8Array): Promise<void> {
-    return this.#serial.run(async () => {
-      this.assertRunning()
+    return this.#run(async () => {
       const commit = decodeCommit(bytes)
       if (commit.payload.seq <= this.#state.head.seq) this.#assertKnown(commit)
       else if (commit.payload.seq === this.#state.head.seq + 1) await this.#fold([bytes])
@@ -94,14 +99,13 @@ export class GroupLog {
   }
 
   /** Compares where the server says the log stands with what was accepted when it was asked. @throws ClavigerError `rollback`, `fork`: the group is stopped. */
-  judgeHead(offered: Head, asked: Head): void {
-    this.assertRunning()
-    this.#assertNotBehind(offered, asked)
+  judgeHead(offered: Head, asked: Head): Promise<void> {
+    return this.#watch(async () => this.#assertNotBehind(offered, asked))
   }
 
-  /** Stops the group for what another part of it has found. @returns `evidence` */
-  stop(evidence: ClavigerError): ClavigerError {
-    return this.#stop(evidence)
+  /** Stops the group for a `rollback` that another part of it has found. @throws it, with the evidence. */
+  stop(found: ClavigerError): Promise<never> {
+    return this.#watch(() => Promise.reject(found))
   }
 
   /**
@@ -141,8 +145,8 @@ export class GroupLog {
   #assertNotBehind(offered: Head, asked: Head): void {
     const known = this.#heads.get(offered.seq)
     const data = { accepted: asked, offered }
-    if (offered.seq < asked.seq) throw this.#stop(new ClavigerError('rollback', undefined, { data }))
-    if (known !== undefined && !sameBytes(known, offered.hash)) throw this.#stop(new ClavigerError('fork', undefined, { data }))
+    if (offered.seq < asked.seq) throw new ClavigerError('rollback', undefined, { data })
+    if (known !== undefined && !sameBytes(known, offered.hash)) throw new ClavigerError('fork', undefined, { data: { accepted: { seq: offered.seq, hash: known }, offered } })
   }
 
   #assertNothingWithheld(head: Head): void {
@@ -192,7 +196,7 @@ export class GroupLog {
     const commit = decodeCommit(bytes)
     const isNext = commit.payload.seq === state.head.seq + 1
     if (isNext && commit.payload.parent !== null && !sameBytes(commit.payload.parent, state.head.hash)) {
-      throw this.#stop(new ClavigerError('fork', undefined, { data: { accepted: state.head, offered: bytes } }))
+      throw new ClavigerError('fork', undefined, { data: { accepted: state.head, offered: bytes } })
     }
     return foldCommit(state, commit)
   }
@@ -200,7 +204,7 @@ export class GroupLog {
   #assertKnown(commit: Commit): void {
     const known = this.#heads.get(commit.payload.seq)
     if (known === undefined || sameBytes(known, commit.hash)) return
-    throw this.#stop(new ClavigerError('fork', undefined, { data: { accepted: { seq: commit.payload.seq, hash: known }, offered: commit.bytes } }))
+    throw new ClavigerError('fork', undefined, { data: { accepted: { seq: commit.payload.seq, hash: known }, offered: commit.bytes } })
   }
 
   async #adopt(advance: Advance): Promise<void> {
@@ -220,7 +224,7 @@ export class GroupLog {
     for (let from = this.#unverifiedFrom; from !== null; from = this.#unverifiedFrom) {
       this.assertRunning()
       const [start, { commits }] = [from, await this.#read(from.head.seq + 1)]
-      await this.#serial.run(() => this.#verifyPage(start, commits))
+      await this.#run(() => this.#verifyPage(start, commits))
     }
   }
 
@@ -247,9 +251,9 @@ export class GroupLog {
       }
     } catch (error) {
       if (hasCode(error, 'fork')) throw error
-      throw this.#stop(new ClavigerError('fork', 'the skipped part of the log does not lead to the snapshot', { cause: error }))
+      throw new ClavigerError('fork', 'the skipped part of the log does not lead to the snapshot', { cause: error })
     }
-    if (heads.length === 0) throw this.#stop(new ClavigerError('fork', 'the skipped part of the log is withheld'))
+    if (heads.length === 0) throw new ClavigerError('fork', 'the skipped part of the log is withheld')
     return { state, heads }
   }
 
@@ -264,9 +268,39 @@ export class GroupLog {
     return known
   }
 
-  #stop(error: ClavigerError): ClavigerError {
-    this.#stopped ??= error
-    this.#context.emit({ type: 'ended', error })
-    return error
+  // ——— Stopping ———
+
+  #run<T>(task: () => Promise<T>): Promise<T> {
+    return this.#serial.run(() => this.#watch(task))
+  }
+
+  /** Runs a task; a `fork` or `rollback` that it finds stops the group for good. */
+  async #watch<T>(task: () => Promise<T>): Promise<T> {
+    this.assertRunning()
+    try {
+      return await task()
+    } catch (error) {
+      throw hasCode(error, 'fork', 'rollback') ? await this.#stop(error) : error
+    }
+  }
+
+  /** Keeps the evidence before anybody is told: a restart must not forget it. */
+  async #stop(found: ClavigerError): Promise<ClavigerError> {
+    if (this.#stopped !== null) return this.#stopped
+    this.#stopped = found
+    try {
+      this.#stopped = await this.#withCommit(found)
+      await this.#context.store.saveStopped(this.#stopped)
+    } finally {
+      this.#context.emit({ type: 'ended', error: this.#stopped })
+    }
+    return this.#stopped
+  }
+
+  /** Adds the commit that was accepted, as it was signed, if it is at hand: heads alone prove nothing to others. */
+  async #withCommit({ code, message, cause, data }: ClavigerError): Promise<ClavigerError> {
+    const accepted = HeadSchema.safeParse(data['accepted'])
+    const acceptedCommit = accepted.success ? await this.#context.store.loadCommit(accepted.data.seq) : null
+    return new ClavigerError(code, message, { cause, data: { ...data, acceptedCommit } })
   }
 }

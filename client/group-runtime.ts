@@ -4,6 +4,7 @@
  */
 import { equalBytes } from '../shared/bytes.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
+import { decodeCommit } from '../shared/group/commit.ts'
 import type { Roster } from '../shared/group/roster.ts'
 import { findActive, findMember, holdsKeys } from '../shared/group/roster.ts'
 import type { GroupId } from '../shared/ids.ts'
@@ -84,6 +85,11 @@ export class GroupRuntime {
   static async open(parts: GroupParts): Promise<GroupRuntime> {
     const { store, connection } = parts.context
     const runtime = new GroupRuntime(parts, await keptState(store))
+    const { stopped } = runtime.log
+    if (stopped !== null) {
+      runtime.#stop(stopped)
+      return runtime
+    }
     runtime.#stopListening.push(connection.on('event', (event) => runtime.#receive(event)))
     runtime.#stopListening.push(connection.on('open', () => runtime.#restart()))
     if (connection.session !== null) runtime.#restart()
@@ -185,9 +191,16 @@ export class GroupRuntime {
       else if (error instanceof ClavigerError && error.retry && this.#ready === ready && this.#ended === null) {
         this.#restartTimer = setTimeout(() => this.#restart(), RESTART_MS)
       }
-      // What is left of a join that never came about.
-      if (hasCode(error, 'unknown_group') && findMember(this.roster, this.context.identity.id) === null) this.#background(() => this.context.store.erase())
+      if (hasCode(error, 'unknown_group')) this.#background(() => this.#eraseUnborn())
     })
+  }
+
+  /** What is left of a join or a creation that never came about. */
+  async #eraseUnborn(): Promise<void> {
+    const { store, identity } = this.context
+    const pending = await store.loadPending()
+    const isGenesis = pending !== null && decodeCommit(pending.commit).payload.seq === 0
+    if (isGenesis || findMember(this.roster, identity.id) === null) await store.erase()
   }
 
   async #start(): Promise<void> {

@@ -15,7 +15,7 @@ import { ClavigerError } from '../shared/errors.ts'
 import { SNAPSHOT_COMMITS } from '../shared/limits.ts'
 import type { AcceptedCommits, LogPlace } from './log-tail.ts'
 import { baseAfter, foldTail } from './log-tail.ts'
-import type { Store } from './store.ts'
+import type { Store, StoreBatch } from './store.ts'
 
 /** A key for each group: listing them must not read what they hold. */
 const GROUPS_PREFIX = 'groups/'
@@ -27,6 +27,8 @@ const PlaceSchema: z.ZodMiniType<LogPlace> = z.strictObject({ base: uint(), head
 const StateSchema = z.strictObject({ head: HeadSchema, roster: anyBytes })
 const CursorSchema = z.strictObject({ change: uint(), epoch: uint() })
 const PendingSchema = z.strictObject({ commit: anyBytes, epoch: z.nullable(uint()), secret: z.nullable(anyBytes) })
+
+const StoppedSchema = z.strictObject({ code: z.enum(['fork', 'rollback']), message: z.string(), data: z.record(z.string(), z.unknown()) })
 
 /** Where the feed was left, and the epoch that was current then. */
 export type Cursor = z.infer<typeof CursorSchema>
@@ -42,6 +44,9 @@ export class GroupStore {
   readonly #store: Store
   readonly #prefix: string
   readonly #place: string
+  /** Batches that are not on disk yet. */
+  readonly #writing = new Set<Promise<void>>()
+  #isErased = false
 
   constructor(store: Store, group: GroupId) {
     this.group = group
@@ -77,7 +82,7 @@ export class GroupStore {
     const batch = base === state.head.seq ? this.#snapshotBatch(state, place) : this.#tailBatch(commits)
     for (const { payload, hash } of commits) batch.set(this.#headKey(payload.seq), hash)
     batch.set(this.#place, encodeCanonical({ base, head: state.head }))
-    await this.#store.write(batch)
+    await this.#write(batch)
   }
 
   /** Keeps a state that no commits led to, and the one that is still to be verified from. */
@@ -87,14 +92,30 @@ export class GroupStore {
     batch.set(this.#place, encodeCanonical({ base: head.seq, head }))
     batch.set(this.#key('verified'), verified === null ? null : encodeState(verified))
     batch.set(this.#headKey(head.seq), head.hash)
-    await this.#store.write(batch)
+    await this.#write(batch)
   }
 
   /** Keeps how far what a snapshot had skipped is verified, null if all of it is, and the heads on the way. */
   async saveVerified(verified: GroupState | null, heads: readonly Head[]): Promise<void> {
     const batch: Batch = new Map([[this.#key('verified'), verified === null ? null : encodeState(verified)]])
     for (const { seq, hash } of heads) batch.set(this.#headKey(seq), hash)
-    await this.#store.write(batch)
+    await this.#write(batch)
+  }
+
+  /** The bytes of an accepted commit, if it is one of those since the kept roster. */
+  async loadCommit(seq: number): Promise<Uint8Array | null> {
+    return this.#store.get(this.#commitKey(seq))
+  }
+
+  /** What has stopped the group for good; null if nothing has. */
+  async loadStopped(): Promise<ClavigerError | null> {
+    const saved = await this.#load('stopped', StoppedSchema)
+    return saved === null ? null : new ClavigerError(saved.code, saved.message, { data: saved.data })
+  }
+
+  /** Keeps a `fork` or `rollback` with its evidence. */
+  async saveStopped({ code, message, data }: ClavigerError): Promise<void> {
+    await this.#write(new Map([[this.#key('stopped'), encodeCanonical({ code, message, data })]]))
   }
 
   /** Every head ever accepted, by number. */
@@ -111,7 +132,7 @@ export class GroupStore {
   }
 
   async saveSecrets(secrets: ReadonlyMap<number, EpochSecret | null>): Promise<void> {
-    await this.#store.write(new Map([...secrets].map(([epoch, secret]) => [this.#key(`epoch/${padded(epoch)}`), secret])))
+    await this.#write(new Map([...secrets].map(([epoch, secret]) => [this.#key(`epoch/${padded(epoch)}`), secret])))
   }
 
   async loadCursor(): Promise<Cursor> {
@@ -129,7 +150,7 @@ export class GroupStore {
   async saveHeaders(envelopes: ReadonlyMap<string, Uint8Array>, cursor: Cursor | null): Promise<void> {
     const batch: Batch = new Map([...envelopes].map(([object, envelope]) => [this.#key(`object/${object}`), envelope]))
     if (cursor !== null) batch.set(this.#key('cursor'), encodeCanonical(cursor))
-    await this.#store.write(batch)
+    await this.#write(batch)
   }
 
   /** Hashes of headers that turned up too late to be taken. */
@@ -139,7 +160,7 @@ export class GroupStore {
   }
 
   async saveLate(hash: string): Promise<void> {
-    await this.#store.write(new Map([[this.#key(`late/${hash}`), new Uint8Array(0)]]))
+    await this.#write(new Map([[this.#key(`late/${hash}`), new Uint8Array(0)]]))
   }
 
   async loadPending(): Promise<Pending | null> {
@@ -147,13 +168,22 @@ export class GroupStore {
   }
 
   async savePending(pending: Pending | null): Promise<void> {
-    await this.#store.write(new Map([[this.#key('pending'), pending === null ? null : encodeCanonical(pending)]]))
+    await this.#write(new Map([[this.#key('pending'), pending === null ? null : encodeCanonical(pending)]]))
   }
 
-  /** Forgets everything about the group. */
+  /** Forgets everything about the group. What somebody still writes through this object is dropped. */
   async erase(): Promise<void> {
+    this.#isErased = true
+    await Promise.allSettled(this.#writing)
     const entries = await this.#store.getAll(this.#prefix)
     await this.#store.write(new Map([this.#place, ...entries.keys()].map((key) => [key, null])))
+  }
+
+  async #write(batch: StoreBatch): Promise<void> {
+    if (this.#isErased) return
+    const writing = this.#store.write(batch)
+    this.#writing.add(writing)
+    await writing.finally(() => this.#writing.delete(writing))
   }
 
   async #loadPlace(): Promise<LogPlace | null> {

@@ -200,6 +200,12 @@ export class Group {
     this.#runtime.close()
   }
 
+  /** Stops following the group and erases what the store has of it: see `Claviger.forget`. */
+  async forget(): Promise<void> {
+    this.#runtime.close()
+    await this.#runtime.context.store.erase()
+  }
+
   // ——— People ———
 
   /** Makes an invite and returns its token, a secret: whoever holds it can use it. */

@@ -32,7 +32,7 @@ export const ERRORS = {
   rollback: { ...local, advice: 'The server went behind a head this client has accepted. Stop and compare with other members.' },
   fork: { ...local, advice: 'Two signed histories of this group exist. `data` holds both; compare with other members.' },
   bad_head: { ...no, advice: 'The item names a head that is not in this history; its signer is named in `data`.' },
-  group_stopped: { ...local, advice: 'The group was stopped by a `fork` or `rollback`; see `cause`.' },
+  group_stopped: { ...local, advice: 'The group was stopped by a `fork` or `rollback`, see `cause`. Compare with other members; to start anew, forget the group.' },
   unverified: { ...again, advice: 'The skipped part of the log has not been checked yet; try again when it has.' },
   unknown_group: { ...no, advice: 'No such group, or no access to it.' },
   group_exists: { ...no, advice: 'A group with this id already exists.' },

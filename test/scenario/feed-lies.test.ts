@@ -132,7 +132,7 @@ describe('a server that counts backwards', () => {
       const ended = nextChange(group, 'ended')
       mallory.cut()
       await group.sync().catch(() => undefined)
-      expect((await ended).error).toMatchObject({ code: 'rollback', data: { accepted: { head: group.head }, offered: { change: 1 } } })
+      expect((await ended).error).toMatchObject({ code: 'rollback', data: { accepted: group.head, offeredChange: 1 } })
       await expect(group.put('no')).rejects.toMatchObject({ code: 'group_stopped' })
     }
   })
