@@ -9,15 +9,14 @@ import type { Commit } from '../shared/group/commit.ts'
 import { decodeCommit } from '../shared/group/commit.ts'
 import type { Fold, GroupState } from '../shared/group/fold.ts'
 import { foldCommit } from '../shared/group/fold.ts'
-import { historyRoot, verifyInclusion } from '../shared/group/history.ts'
 import { sameBytes } from '../shared/group/roster.ts'
 import { openSnapshotAhead } from '../shared/group/snapshot.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { HeadSchema } from '../shared/codec.ts'
 import type { CommitHash, Head } from '../shared/ids.ts'
-import { asCommitHash } from '../shared/ids.ts'
 import { SNAPSHOT_JUMP_COMMITS } from '../shared/limits.ts'
 import type { GroupContext } from './group-context.ts'
+import { ProvenHeads } from './proven-heads.ts'
 import { Serial } from './serial.ts'
 
 /** One or more commits were accepted. */
@@ -42,7 +41,7 @@ export interface OpenedLog {
 export class GroupLog {
   readonly #context: GroupContext
   readonly #serial = new Serial()
-  readonly #heads: Map<number, CommitHash>
+  readonly #heads: ProvenHeads
   readonly #onAdvance: (advance: Advance) => Promise<void>
   #state: GroupState
   #unverifiedFrom: GroupState | null
@@ -52,7 +51,7 @@ export class GroupLog {
   constructor(context: GroupContext, opened: OpenedLog, onAdvance: (advance: Advance) => Promise<void>) {
     this.#context = context
     this.#state = opened.state
-    this.#heads = opened.heads
+    this.#heads = new ProvenHeads(context, () => this.#state, opened.heads)
     this.#unverifiedFrom = opened.verified
     this.#stopped = opened.stopped ?? null
     this.#onAdvance = onAdvance
@@ -65,7 +64,7 @@ export class GroupLog {
 
   /** What another log of the same group can go on from. */
   get opened(): OpenedLog {
-    return { state: this.#state, heads: this.#heads, verified: this.#unverifiedFrom }
+    return { state: this.#state, heads: this.#heads.hashes, verified: this.#unverifiedFrom }
   }
 
   /** Whether every commit up to the head has been folded by this client or by a snapshot it trusted before. */
@@ -114,8 +113,13 @@ export class GroupLog {
    * @throws ClavigerError `bad_head`: the item is refused; other items and the group are not affected.
    */
   async assertContains(head: Head): Promise<void> {
-    const known = this.#heads.get(head.seq) ?? (await this.#fetchHash(head.seq))
+    const known = await this.#heads.prove(head.seq)
     if (known === null || !sameBytes(known, head.hash)) throw new ClavigerError('bad_head', undefined, { data: { seq: head.seq } })
+  }
+
+  /** Learns commits that signed items name, before {@link GroupLog.assertContains} is asked about each: many cost one round trip. */
+  learnHeads(seqs: Iterable<number>): Promise<void> {
+    return this.#heads.learn(seqs)
   }
 
   /** Folds what a snapshot ahead has skipped. @throws ClavigerError `fork`: the group is stopped. */
@@ -213,7 +217,7 @@ export class GroupLog {
     if (folds.length > 0) await store.saveCommits({ before: before.head, commits: folds.map(({ commit }) => commit), state })
     else await store.saveState(state, this.#unverifiedFrom)
     this.#state = state
-    for (const { seq, hash } of [...folds.map((fold) => fold.state.head), state.head]) this.#heads.set(seq, hash)
+    for (const head of [...folds.map((fold) => fold.state.head), state.head]) this.#heads.add(head)
     await this.#onAdvance(advance)
   }
 
@@ -230,7 +234,7 @@ export class GroupLog {
 
   async #verifyPage(from: GroupState, commits: readonly Uint8Array[]): Promise<void> {
     const { state, heads } = await this.#replay(from, commits)
-    for (const { seq, hash } of heads) this.#heads.set(seq, hash)
+    for (const head of heads) this.#heads.add(head)
     this.#unverifiedFrom = state.head.seq >= this.#state.head.seq ? null : state
     await this.#context.store.saveVerified(this.#unverifiedFrom, heads)
     if (this.#unverifiedFrom === null) this.#context.emit({ type: 'verified' })
@@ -255,17 +259,6 @@ export class GroupLog {
     }
     if (heads.length === 0) throw new ClavigerError('fork', 'the skipped part of the log is withheld')
     return { state, heads }
-  }
-
-  async #fetchHash(seq: number): Promise<CommitHash | null> {
-    const { head, roster } = this.#state
-    const size = roster.history.size
-    if (seq > head.seq || seq >= size) return null
-    const { hash, path } = await this.#context.connection.request('log.inclusion', { group: this.#context.group, seq, size })
-    if (!verifyInclusion({ commitHash: hash, index: seq, size, root: historyRoot(roster.history) }, path)) return null
-    const known = asCommitHash(hash)
-    this.#heads.set(seq, known)
-    return known
   }
 
   // ——— Stopping ———

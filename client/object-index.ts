@@ -90,9 +90,12 @@ export class ObjectIndex {
    */
   async acceptFeed(envelopes: readonly { envelope: Uint8Array; epochFloor: number }[], cursor: Cursor | null): Promise<SignedHeader[]> {
     const news: SignedHeader[] = []
+    const others = envelopes.filter(({ envelope }) => !this.#own.delete(fingerprint(envelope)))
+    const arrived = others.map(({ envelope, epochFloor }) => ({ decoded: decode(envelope), epochFloor }))
     try {
-      for (const { envelope, epochFloor } of envelopes) {
-        const signed = await this.#acceptOrReport(envelope, epochFloor)
+      await this.#learnHeads(arrived.map(({ decoded }) => decoded))
+      for (const { decoded, epochFloor } of arrived) {
+        const signed = await this.#acceptOrReport(decoded, epochFloor)
         if (signed !== null) news.push(signed)
       }
     } catch (error) {
@@ -121,8 +124,10 @@ export class ObjectIndex {
   async acceptAll(envelopes: readonly Uint8Array[], mark: IndexMark): Promise<HeaderVerdict[]> {
     const verdicts: HeaderVerdict[] = []
     const news: SignedHeader[] = []
+    const arrived = envelopes.map(decode)
+    await this.#learnHeads(arrived)
     try {
-      for (const envelope of envelopes) verdicts.push(await this.#acceptOne(envelope, mark, news))
+      for (const decoded of arrived) verdicts.push(await this.#acceptOne(decoded, mark, news))
     } finally {
       // What was kept is in the store too, whatever is wrong with the others.
       if (news.length > 0) await this.#save(news, null)
@@ -130,9 +135,9 @@ export class ObjectIndex {
     return verdicts
   }
 
-  async #acceptOne(envelope: Uint8Array, mark: IndexMark, news: SignedHeader[]): Promise<HeaderVerdict> {
+  async #acceptOne(decoded: Decoded, mark: IndexMark, news: SignedHeader[]): Promise<HeaderVerdict> {
     try {
-      const signed = decodeEnvelope(envelope)
+      const signed = present(decoded)
       if (this.#isOvertaken(signed, mark)) return { state: 'overtaken' }
       if (await this.#judge(signed, this.#epochFloor)) news.push(signed)
       return this.#isOvertaken(signed, mark) ? { state: 'overtaken' } : { state: 'held', signed }
@@ -170,11 +175,10 @@ export class ObjectIndex {
     this.#epochFloor = Math.max(this.#epochFloor, cursor?.epoch ?? 0)
   }
 
-  async #acceptOrReport(envelope: Uint8Array, epochFloor: number): Promise<SignedHeader | null> {
-    if (this.#own.delete(fingerprint(envelope))) return null
+  async #acceptOrReport(decoded: Decoded, epochFloor: number): Promise<SignedHeader | null> {
     let signer: IdentityId | null = null
     try {
-      const signed = decodeEnvelope(envelope)
+      const signed = present(decoded)
       signer = signed.header.author
       // A reader or writer that was faster than the feed knows a later version already.
       if (signed.header.version < (this.get(signed.header.object)?.version ?? 0)) return null
@@ -186,11 +190,22 @@ export class ObjectIndex {
     }
   }
 
+  /** Learns the heads that headers name, those of what is held already left out. */
+  async #learnHeads(arrived: readonly Decoded[]): Promise<void> {
+    const unheld = arrived.flatMap(({ signed }) => (signed === null || this.#isHeld(signed) ? [] : [signed.header.at.seq]))
+    await this.#log.learnHeads(unheld)
+  }
+
+  #isHeld({ header, hash }: SignedHeader): boolean {
+    const known = this.get(header.object)
+    return known !== null && known.version === header.version && equalBytes(known.hash, hash)
+  }
+
   /** Whether the header is news; it is kept if so. */
   async #judge(signed: SignedHeader, epochFloor: number): Promise<boolean> {
     const { header } = signed
+    if (this.#isHeld(signed)) return false
     const known = this.get(header.object)
-    if (known !== null && known.version === header.version && equalBytes(known.hash, signed.hash)) return false
     if (header.at.seq > this.#log.state.head.seq) await this.#log.sync()
     if (this.#late.has(toHex(signed.hash))) throw lateError()
     this.#context.counters.headersChecked += 1
@@ -224,6 +239,23 @@ export class ObjectIndex {
     const isVouched = !needsVouching(this.#log.state.roster, header)
     return { id: header.object, version: header.version, hash, isDeleted: isTombstone(header), envelope: bytes, isVouched }
   }
+}
+
+/** An envelope as it came, or what is wrong with it. */
+type Decoded = { readonly signed: SignedHeader } | { readonly signed: null; readonly error: ClavigerError }
+
+function decode(envelope: Uint8Array): Decoded {
+  try {
+    return { signed: decodeEnvelope(envelope) }
+  } catch (error) {
+    if (!(error instanceof ClavigerError)) throw error
+    return { signed: null, error }
+  }
+}
+
+function present(decoded: Decoded): SignedHeader {
+  if (decoded.signed === null) throw decoded.error
+  return decoded.signed
 }
 
 function lateError(): ClavigerError {
