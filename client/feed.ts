@@ -36,6 +36,9 @@ interface Place {
   readonly change: number
 }
 
+/** How long somebody waits for changes that do not come before they are asked for again. */
+const ASK_AGAIN_MS = 1000
+
 /** One group’s feed. */
 export class Feed {
   readonly #parts: FeedParts
@@ -58,6 +61,7 @@ export class Feed {
   /** Batches that could not be judged, in a row. */
   #failures = 0
   #retryTimer: ReturnType<typeof setTimeout> | undefined
+  #askTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(parts: FeedParts, cursor: Cursor) {
     this.#parts = parts
@@ -139,13 +143,28 @@ export class Feed {
   until(change: number): Promise<void> {
     if (this.#closed !== null) return Promise.reject(this.#closed)
     if (this.#cursor.change >= change) return Promise.resolve()
+    this.#askAgainLater()
     return new Promise((resolve, reject) => this.#waiting.push({ change, resolve, reject }))
+  }
+
+  /** A batch that does not come is asked for again, as long as somebody waits and nothing moves. */
+  #askAgainLater(): void {
+    if (this.#askTimer !== undefined) return
+    const { change } = this.#cursor
+    this.#askTimer = setTimeout(() => {
+      this.#askTimer = undefined
+      if (this.#waiting.length === 0) return
+      this.#askAgainLater()
+      // Its own wait joins those that are waiting already.
+      if (this.#cursor.change === change && this.#parts.context.connection.session !== null) this.subscribe().catch((error: unknown) => this.#failed(error))
+    }, ASK_AGAIN_MS)
   }
 
   /** Nothing more comes: whoever waits is told why. */
   close(error: ClavigerError): void {
     this.#closed ??= error
     clearTimeout(this.#retryTimer)
+    clearTimeout(this.#askTimer)
     for (const { reject } of this.#waiting.splice(0)) reject(error)
   }
 
