@@ -13,7 +13,7 @@ import { RANGE_PAGES_MAX } from '../shared/limits.ts'
 import { checkDek, openDek } from '../shared/objects/dek.ts'
 import { decodeEnvelope } from '../shared/objects/header.ts'
 import type { Pair } from '../shared/objects/page.ts'
-import { decodeEntries, decodePairs, ENTRY_BYTES, pairKey } from '../shared/objects/page.ts'
+import { decodeEntries, decodePairs, encodePairs, ENTRY_BYTES, pairKey } from '../shared/objects/page.ts'
 import { areWithin } from '../shared/objects/page-range.ts'
 import { dekAt, openPage } from '../shared/objects/page-seal.ts'
 import type { RangeDek, RangePage } from '../shared/objects/rewrap.ts'
@@ -159,9 +159,12 @@ export class RewrapJob {
     const keys = await keyring.sealKeysOf(epoch)
     // Once a newer epoch has been accepted nothing goes under this one, least of all what was written since.
     if (log.state.roster.epoch !== epoch) throw new ClavigerError('stale_epoch')
+    if (log.state.roster.rekeyOwed) throw new ClavigerError('rekey_owed')
     const plan = planRange({ keys, pages, loose, dead, newPageId: () => asPageId(randomBytes(OBJECT_ID_BYTES)) })
-    await this.#repair.healOrReport(epoch, [...refused, ...decodePairs(plan.unopenable)])
-    const wanted = { group: context.group, epoch, replaced: [...plan.replaced], absorbed: plan.absorbed, pages: [...plan.pages] }
+    const { needed, superfluous } = splitByNeed(refused, dead)
+    await this.#repair.healOrReport(epoch, [...needed, ...decodePairs(plan.unopenable)])
+    const absorbed = withPairs(plan.absorbed, superfluous)
+    const wanted = { group: context.group, epoch, replaced: [...plan.replaced], absorbed, pages: [...plan.pages] }
     const progress = await context.connection.request('pages.replace', wanted)
     for (const page of plan.pages) this.#sealed.set(toHex(page.pageId), pageHash(page))
     this.#rewrapped += plan.pages.reduce((sum, page) => sum + countOf(page.entries), 0)
@@ -311,6 +314,16 @@ function isWithin(object: Uint8Array, { lo, hi }: KeyPageRow): boolean {
 
 function hasDead(page: KeyPageRow, dead: readonly Pair[]): boolean {
   return dead.some(({ object }) => isWithin(object, page))
+}
+
+/** What nobody needs goes, whether or not it opens: a dead seal can be neither healed nor listed. */
+function splitByNeed(refused: readonly Pair[], dead: Uint8Array): { readonly needed: Pair[]; readonly superfluous: Pair[] } {
+  const deadKeys = new Set(refused.length === 0 ? [] : decodePairs(dead).map(pairKey))
+  return { needed: refused.filter((pair) => !deadKeys.has(pairKey(pair))), superfluous: refused.filter((pair) => deadKeys.has(pairKey(pair))) }
+}
+
+function withPairs(packed: Uint8Array, more: readonly Pair[]): Uint8Array {
+  return more.length === 0 ? packed : encodePairs([...decodePairs(packed), ...more])
 }
 
 /** Where the next range starts: always further on, whatever the server says. */

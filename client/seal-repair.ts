@@ -75,7 +75,7 @@ export class SealRepair {
   async #report(epoch: number, lost: readonly Pair[]): Promise<void> {
     const { context } = this.#parts
     for (let from = 0; from < lost.length; from += BATCH_ITEMS_MAX) {
-      const deks = lost.slice(from, from + BATCH_ITEMS_MAX)
+      const deks = lost.slice(from, from + BATCH_ITEMS_MAX).map(({ object, generation }) => ({ object, generation }))
       await context.connection.request('dek.report', { group: context.group, epoch, deks })
       for (const pair of deks) this.#lost.add(pairKey(pair))
     }
