@@ -47,12 +47,17 @@ export async function uploadBody(context: TransferContext, { chunks, hashes, sig
 }
 
 /** All frames of a part go in one session: a server does not put together what came in two. */
-async function writePart({ connection, group }: TransferContext, { bodyId, part, bytes }: { bodyId: BodyId; part: number; bytes: Uint8Array }): Promise<void> {
+async function writePart(
+  { connection, group }: TransferContext,
+  { bodyId, part, bytes }: { bodyId: BodyId; part: number; bytes: Uint8Array },
+): Promise<void> {
   const { number: session } = await connection.whenOpen()
   const frames: Promise<{ durable: boolean }>[] = []
   for (let offset = 0; offset === 0 || offset < bytes.length; offset += BODY_FRAME_BYTES) {
     const data = bytes.subarray(offset, offset + BODY_FRAME_BYTES)
-    frames.push(connection.request('body.write', { group, bodyId, part, offset, data, last: offset + data.length === bytes.length }, { session }))
+    frames.push(
+      connection.request('body.write', { group, bodyId, part, offset, data, last: offset + data.length === bytes.length }, { session }),
+    )
   }
   const replies = await Promise.all(frames)
   if (!replies.some(({ durable }) => durable)) throw new ClavigerError('body_incomplete')
@@ -95,14 +100,20 @@ export async function readHashes(
   const pieces: Uint8Array[] = []
   for (let offset = 0; offset < total; offset += BODY_FRAME_BYTES) {
     const bytes = Math.min(BODY_FRAME_BYTES, total - offset)
-    const { data } = await withPatience(context, () => context.connection.request('body.hashes', { group: context.group, bodyId, offset, bytes }))
+    const { data } = await withPatience(context, () =>
+      context.connection.request('body.hashes', { group: context.group, bodyId, offset, bytes }),
+    )
     pieces.push(data)
   }
   return checkHashes(header, suite, concat(...pieces))
 }
 
 /** Reads ciphertext `[offset, offset + bytes)`, a few frames ahead of its consumer. */
-export async function* readBody(context: TransferContext, bodyId: BodyId, range: { offset: number; bytes: number }): AsyncGenerator<Uint8Array> {
+export async function* readBody(
+  context: TransferContext,
+  bodyId: BodyId,
+  range: { offset: number; bytes: number },
+): AsyncGenerator<Uint8Array> {
   const end = range.offset + range.bytes
   const ahead: Promise<Uint8Array>[] = []
   let next = range.offset
@@ -121,7 +132,11 @@ export async function* readBody(context: TransferContext, bodyId: BodyId, range:
   }
 }
 
-async function readFrame(context: TransferContext, bodyId: BodyId, { offset, bytes }: { offset: number; bytes: number }): Promise<Uint8Array> {
+async function readFrame(
+  context: TransferContext,
+  bodyId: BodyId,
+  { offset, bytes }: { offset: number; bytes: number },
+): Promise<Uint8Array> {
   const { connection, group } = context
   const { data } = await withPatience(context, () => connection.request('body.read', { group, bodyId, offset, bytes }))
   return data

@@ -2,23 +2,17 @@
  * The client: one identity, one server, any number of groups.
  */
 import { equalBytes } from '../shared/bytes.ts'
-import type { EpochSecret } from '../shared/crypto/keys.ts'
 import { randomBytes } from '../shared/crypto/public-crypto.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { verifyCards } from '../shared/group/card.ts'
-import { generateEpochSecret, epochPublic, wrapEpochSecret } from '../shared/group/epoch.ts'
-import type { Fold, GroupState } from '../shared/group/fold.ts'
 import { applyCommit } from '../shared/group/fold.ts'
 import type { InviteToken } from '../shared/group/invite.ts'
 import { parseToken } from '../shared/group/invite.ts'
-import { planCommit, signCommit } from '../shared/group/plan-commit.ts'
-import { recipients } from '../shared/group/roster.ts'
 import type { GroupId, IdentityId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
-import { COMMIT_ATTEMPTS_MAX } from '../shared/limits.ts'
-import type { Params } from '../shared/protocol/messages.ts'
 import { claimedTime } from './committer.ts'
 import { Connection } from './connection.ts'
+import { createGroup, newLog, planGenesis } from './create-group.ts'
 import { Group } from './group.ts'
 import type { GroupContext } from './group-context.ts'
 import type { OpenedLog } from './group-log.ts'
@@ -26,7 +20,6 @@ import { GroupStore } from './group-store.ts'
 import type { Identity } from './identity.ts'
 import type { WaitingJoiner } from './join.ts'
 import { joinGroup } from './join.ts'
-import { epochContext } from './keyring.ts'
 import { MemoryStore } from './memory-store.ts'
 import type { Store } from './store.ts'
 import type { OpenSocket } from './transport.ts'
@@ -118,8 +111,13 @@ export class Claviger {
 
   /** Creates a group with oneself as its only admin. */
   async createGroup({ name }: { name?: string } = {}): Promise<Group> {
-    const genesis = await this.#planGenesis()
-    const group = await this.#opened(genesis.fold.state.group, () => false, async () => this.#follow(await this.#create(genesis)))
+    const { identity, now = Date.now } = this.#options
+    const genesis = await planGenesis(identity, claimedTime(now(), this.#connection.serverTime()))
+    const group = await this.#opened(
+      genesis.fold.state.group,
+      () => false,
+      async () => this.#follow(await createGroup(this.#connection, new GroupStore(this.#store, genesis.fold.state.group), genesis)),
+    )
     await group.ready()
     if (name !== undefined) await group.rename(name)
     return group
@@ -233,7 +231,12 @@ export class Claviger {
   /** What the store has of a group, or null. */
   async #load(id: GroupId): Promise<OpenedLog | null> {
     const store = new GroupStore(this.#store, id)
-    const [state, heads, verified, stopped] = await Promise.all([store.loadState(), store.loadHeads(), store.loadVerified(), store.loadStopped()])
+    const [state, heads, verified, stopped] = await Promise.all([
+      store.loadState(),
+      store.loadHeads(),
+      store.loadVerified(),
+      store.loadStopped(),
+    ])
     return state === null ? null : { state, heads, verified, stopped }
   }
 
@@ -259,68 +262,6 @@ export class Claviger {
       jitterMs: this.#options.jitterMs ?? JITTER_MS,
     }
   }
-
-  async #planGenesis(): Promise<Genesis> {
-    const { identity, now = Date.now } = this.#options
-    const secret = generateEpochSecret()
-    const rekey = { ...(await epochPublic(secret, { suite: 1, epoch: 0 })), link: null }
-    const time = claimedTime(now(), this.#connection.serverTime())
-    const { payload } = planCommit(null, identity.signer, { time, ops: [{ type: 'create', cards: [...identity.cards] }], rekey })
-    const fold = await applyCommit(null, (await signCommit(payload, [identity.signer])).bytes)
-    const { state } = fold
-    const { enc, wraps } = await wrapEpochSecret(secret, epochContext(state.group, state.roster, 0), recipients(state.roster))
-    return { fold, secret, enc, wraps: wraps.filter((wrap) => wrap !== null) }
-  }
-
-  /** Keeps the secret before the group exists, or a crash could leave one that nobody can open. */
-  async #create({ fold: { state, commit }, secret, ...sealed }: Genesis): Promise<OpenedLog> {
-    const store = new GroupStore(this.#store, state.group)
-    await store.savePending({ commit: commit.bytes, epoch: 0, secret })
-    await store.saveSecrets(new Map([[0, secret]]))
-    await store.saveState(state, null)
-    try {
-      await this.#sendGenesis({ commit: commit.bytes, enc: sealed.enc, wraps: sealed.wraps })
-    } catch (error) {
-      // Where it is not known whether the server has it, the next start finds out.
-      if (error instanceof ClavigerError && !isUnknownOutcome(error)) await store.erase()
-      throw error
-    }
-    await store.savePending(null)
-    return newLog(state)
-  }
-
-  /** The same bytes again if an answer is lost. */
-  async #sendGenesis(params: Params<'group.create'>): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await this.#connection.request('group.create', params)
-        return
-      } catch (error) {
-        // The id is the hash of our own bytes: if it exists already, it is by us and only the answer was lost.
-        if (attempt > 1 && hasCode(error, 'group_exists')) return
-        if (attempt === COMMIT_ATTEMPTS_MAX || !hasCode(error, 'disconnected', 'timeout', 'server_unavailable', 'server_draining')) throw error
-        await this.#connection.whenOpen()
-      }
-    }
-  }
-}
-
-/** A group that is about to be created. */
-interface Genesis {
-  readonly fold: Fold
-  readonly secret: EpochSecret
-  readonly enc: Uint8Array
-  readonly wraps: Uint8Array[]
-}
-
-/** A log of which nothing but its first state is known. */
-function newLog(state: GroupState): OpenedLog {
-  return { state, heads: new Map([[state.head.seq, state.head.hash]]), verified: null }
-}
-
-/** Whether a request that failed may have been carried out all the same. */
-function isUnknownOutcome(error: ClavigerError): boolean {
-  return hasCode(error, 'disconnected', 'timeout', 'closed', 'server_unavailable', 'server_draining', 'internal')
 }
 
 /** A group that ended for good is opened anew, since its client may have been let in again; one that was stopped stays so. */

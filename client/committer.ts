@@ -121,7 +121,8 @@ export class Committer {
       return sealed.commit
     } catch (error) {
       // Whether the server has it is not known: the journal says so after a restart.
-      if (!(error instanceof ClavigerError) || hasCode(error, 'closed', 'disconnected', 'timeout', 'server_unavailable', 'server_draining')) throw error
+      if (!(error instanceof ClavigerError) || hasCode(error, 'closed', 'disconnected', 'timeout', 'server_unavailable', 'server_draining'))
+        throw error
       await store.savePending(null)
       if (!hasCode(error, 'stale_head', 'stale_epoch')) throw error
       return null
@@ -161,7 +162,8 @@ export class Committer {
 
   /** A client that has not folded the whole log must not decide who is in it. */
   #assertVerified(intent: Intent): void {
-    const decides = intent.rekey || intent.ops.some((op) => op.type === 'add' || op.type === 'approve' || op.type === 'invite' || op.type === 'set-role')
+    const decides =
+      intent.rekey || intent.ops.some((op) => op.type === 'add' || op.type === 'approve' || op.type === 'invite' || op.type === 'set-role')
     if (decides && !this.#log.isVerified) throw new ClavigerError('unverified')
   }
 
@@ -234,7 +236,12 @@ interface SealedWraps {
   readonly unsealable: readonly Recipient[]
 }
 
-async function sealWraps(plan: CommitPlan, group: GroupContext['group'], secret: EpochSecret | null, secrets: SecretSource): Promise<SealedWraps> {
+async function sealWraps(
+  plan: CommitPlan,
+  group: GroupContext['group'],
+  secret: EpochSecret | null,
+  secrets: SecretSource,
+): Promise<SealedWraps> {
   const { roster, newRecipients } = plan.transition
   if (secret !== null) {
     const everybody = recipients(roster)

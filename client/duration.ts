@@ -6,6 +6,7 @@ export function parseDuration(duration: string | number): number {
   if (typeof duration === 'number' && Number.isFinite(duration) && duration > 0) return duration
   const match = /^(\d{1,6})([smhd])$/.exec(String(duration))
   const unitMs = UNIT_MS[match?.[2] ?? '']
-  if (match?.[1] === undefined || unitMs === undefined) throw new TypeError(`a duration is written like 7d, 12h, 30m or 45s, got ${String(duration)}`)
+  if (match?.[1] === undefined || unitMs === undefined)
+    throw new TypeError(`a duration is written like 7d, 12h, 30m or 45s, got ${String(duration)}`)
   return Number(match[1]) * unitMs
 }

@@ -156,7 +156,8 @@ export class Feed {
       if (this.#waiting.length === 0) return
       this.#askAgainLater()
       // Its own wait joins those that are waiting already.
-      if (this.#cursor.change === change && this.#parts.context.connection.session !== null) this.subscribe().catch((error: unknown) => this.#failed(error))
+      if (this.#cursor.change === change && this.#parts.context.connection.session !== null)
+        this.subscribe().catch((error: unknown) => this.#failed(error))
     }, ASK_AGAIN_MS)
   }
 
@@ -173,10 +174,12 @@ export class Feed {
     const era = this.#era
     if (this.#isMuted) this.#hasMissed = true
     else {
-      this.#serial.run(() => this.#apply(event, era)).then(
-        () => (this.#failures = 0),
-        (error: unknown) => this.#failed(error),
-      )
+      this.#serial
+        .run(() => this.#apply(event, era))
+        .then(
+          () => (this.#failures = 0),
+          (error: unknown) => this.#failed(error),
+        )
     }
   }
 
@@ -252,7 +255,9 @@ export class Feed {
 
   #announce({ header }: SignedHeader): void {
     const { object, version, author } = header
-    this.#parts.context.emit(isTombstone(header) ? { type: 'object-deleted', object, author } : { type: 'object-changed', object, version, author })
+    this.#parts.context.emit(
+      isTombstone(header) ? { type: 'object-deleted', object, author } : { type: 'object-changed', object, version, author },
+    )
   }
 
   /** What could not be judged is asked for again: in the next session, or a little later in this one. */

@@ -150,11 +150,13 @@ export class GroupLog {
     const known = this.#heads.get(offered.seq)
     const data = { accepted: asked, offered }
     if (offered.seq < asked.seq) throw new ClavigerError('rollback', undefined, { data })
-    if (known !== undefined && !sameBytes(known, offered.hash)) throw new ClavigerError('fork', undefined, { data: { accepted: { seq: offered.seq, hash: known }, offered } })
+    if (known !== undefined && !sameBytes(known, offered.hash))
+      throw new ClavigerError('fork', undefined, { data: { accepted: { seq: offered.seq, hash: known }, offered } })
   }
 
   #assertNothingWithheld(head: Head): void {
-    if (head.seq > this.#state.head.seq) throw new ClavigerError('malformed', 'the server names a head and withholds the commits that lead to it')
+    if (head.seq > this.#state.head.seq)
+      throw new ClavigerError('malformed', 'the server names a head and withholds the commits that lead to it')
   }
 
   /** Takes a snapshot ahead of the accepted head, if the server has one that a trusted admin signed. */

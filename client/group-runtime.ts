@@ -124,7 +124,8 @@ export class GroupRuntime {
     const { connection } = this.context
     const patience = new Patience(this.context, signal)
     for (;;) {
-      if (this.#ended !== null) throw this.#ended
+      const ended: ClavigerError | null = this.#ended
+      if (ended !== null) throw ended
       if (this.#whenOffline === 'refuse' && connection.session === null) throw new ClavigerError('disconnected')
       await connection.whenOpen(signal === undefined ? {} : { signal })
       const ready = this.#ready
@@ -137,7 +138,8 @@ export class GroupRuntime {
         if (this.#ready === ready) this.#restart()
       }
     }
-    if (this.#ended !== null) throw this.#ended
+    const ended: ClavigerError | null = this.#ended
+    if (ended !== null) throw ended
   }
 
   on(listener: (change: GroupChange) => void): () => void {
@@ -314,6 +316,11 @@ type KeptState = Awaited<ReturnType<typeof keptState>>
 
 /** What the store has of a group besides its log. */
 async function keptState(store: GroupContext['store']) {
-  const [secrets, headers, late, cursor] = await Promise.all([store.loadSecrets(), store.loadHeaders(), store.loadLate(), store.loadCursor()])
+  const [secrets, headers, late, cursor] = await Promise.all([
+    store.loadSecrets(),
+    store.loadHeaders(),
+    store.loadLate(),
+    store.loadCursor(),
+  ])
   return { secrets, headers, late, cursor }
 }

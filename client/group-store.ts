@@ -21,9 +21,9 @@ import type { Store, StoreBatch } from './store.ts'
 const GROUPS_PREFIX = 'groups/'
 const SEQ_DIGITS = 16
 
-const PlaceSchema: z.ZodMiniType<LogPlace> = z.strictObject({ base: uint(), head: HeadSchema }).check(
-  z.refine(({ base, head }) => base <= head.seq && head.seq <= base + SNAPSHOT_COMMITS),
-)
+const PlaceSchema: z.ZodMiniType<LogPlace> = z
+  .strictObject({ base: uint(), head: HeadSchema })
+  .check(z.refine(({ base, head }) => base <= head.seq && head.seq <= base + SNAPSHOT_COMMITS))
 const StateSchema = z.strictObject({ head: HeadSchema, roster: anyBytes })
 const CursorSchema = z.strictObject({ change: uint(), epoch: uint() })
 const PendingSchema = z.strictObject({ commit: anyBytes, epoch: z.nullable(uint()), secret: z.nullable(anyBytes) })

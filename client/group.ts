@@ -143,7 +143,12 @@ export class Group {
   /** Epochs that are not retired, oldest first. */
   epochs(): GroupEpoch[] {
     const { roster, keyring } = this.#runtime
-    return roster.epochs.map(({ epoch, seq }) => ({ epoch, openedBy: seq, isCurrent: epoch === roster.epoch, isHeld: keyring.holds(epoch) }))
+    return roster.epochs.map(({ epoch, seq }) => ({
+      epoch,
+      openedBy: seq,
+      isCurrent: epoch === roster.epoch,
+      isHeld: keyring.holds(epoch),
+    }))
   }
 
   /** The latest signed head of each other member that agrees with this client’s history. */

@@ -50,7 +50,10 @@ export class Identity {
   /** A new identity with fresh keys in memory; {@link Identity.save} keeps it. */
   static async generate(): Promise<Identity> {
     const master = randomBytes(SEED_BYTES)
-    const seeds = { signingSeed: derive(master, 'identity-seed', context('signing')), kemSeed: derive(master, 'identity-seed', context('kem')) }
+    const seeds = {
+      signingSeed: derive(master, 'identity-seed', context('signing')),
+      kemSeed: derive(master, 'identity-seed', context('kem')),
+    }
     const signer = await signerFromSeed(seeds.signingSeed)
     const kem = await kemPrivateKeyFromSeed(KEMS[SUITES[1].kem], seeds.kemSeed)
     const card = await createCard({ signer, kemKey: kem.publicKey })

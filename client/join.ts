@@ -154,7 +154,12 @@ class Joining {
     const { context } = this.#parts
     const { epoch } = currentEpoch(roster)
     if (this.#keyring.holds(epoch)) return
-    const { enc, wraps } = await context.connection.request('epoch.read', { group: context.group, epoch, recipient: kemKeyId(this.#keys.kem.publicKey), downTo: epoch })
+    const { enc, wraps } = await context.connection.request('epoch.read', {
+      group: context.group,
+      epoch,
+      recipient: kemKeyId(this.#keys.kem.publicKey),
+      downTo: epoch,
+    })
     for (const wrap of wraps) {
       try {
         const secret = await unwrapEpochSecret(this.#keys.kem, epochContext(context.group, roster, epoch), { enc, wrap })

@@ -18,7 +18,8 @@ import type { GroupContext } from './group-context.ts'
 /** What a wrap or a commitment of `epoch` is bound to. */
 export function epochContext(group: GroupContext['group'], roster: Roster, epoch: number): EpochContext {
   const entry = findEpoch(roster, epoch)
-  if (entry === null) throw new ClavigerError(epoch <= roster.retiredThrough ? 'epoch_retired' : 'epoch_unavailable', undefined, { data: { epoch } })
+  if (entry === null)
+    throw new ClavigerError(epoch <= roster.retiredThrough ? 'epoch_retired' : 'epoch_unavailable', undefined, { data: { epoch } })
   return { suite: roster.suite, group, epoch, seq: entry.seq, parent: entry.parent, commitment: entry.commitment }
 }
 

@@ -48,9 +48,17 @@ export class Membership {
     const { role = 'member', mode = 'open', maxUses = 1, expiresIn = DEFAULT_INVITE_TTL_MS } = request
     const terms = { role, mode, maxUses, expiresAt: Math.floor(now() + parseDuration(expiresIn)) }
     const op = await planInvite(keys, terms, { group: this.#runtime.id, creator: identity.id })
-    const commit = await this.#runtime.committer.commit(({ roster }) => (roster.invites.some(({ id }) => equalBytes(id, keys.id)) ? null : { ops: [op], rekey: false }))
+    const commit = await this.#runtime.committer.commit(({ roster }) =>
+      roster.invites.some(({ id }) => equalBytes(id, keys.id)) ? null : { ops: [op], rekey: false },
+    )
     if (commit === null) throw new ClavigerError('internal')
-    return encodeToken({ v: 1, server: this.#runtime.server, group: this.#runtime.id, at: { seq: commit.payload.seq, hash: commit.hash }, secret })
+    return encodeToken({
+      v: 1,
+      server: this.#runtime.server,
+      group: this.#runtime.id,
+      at: { seq: commit.payload.seq, hash: commit.hash },
+      secret,
+    })
   }
 
   /** Closes an invite. An open one was a reader: a new epoch comes with it. */
@@ -93,7 +101,9 @@ export class Membership {
   async add(cards: readonly Uint8Array[], role: Role = 'member'): Promise<void> {
     await this.#runtime.ready()
     const { identity } = await verifyCards(cards)
-    await this.#runtime.committer.commit(({ roster }) => (findActive(roster, identity) === null ? { ops: [{ type: 'add', role, cards: [...cards] }], rekey: false } : null))
+    await this.#runtime.committer.commit(({ roster }) =>
+      findActive(roster, identity) === null ? { ops: [{ type: 'add', role, cards: [...cards] }], rekey: false } : null,
+    )
   }
 
   /**
@@ -110,7 +120,9 @@ export class Membership {
     await this.#runtime.committer.commit(({ roster }) => {
       // Also of somebody who is out already: the work that follows is an admin’s.
       if (findActive(roster, this.#runtime.context.identity.id)?.role !== 'admin') throw new ClavigerError('not_authorised')
-      const ops: Op[] = members.filter((member) => findMember(roster, member)?.state !== 'removed').map((member) => ({ type: 'remove', member }))
+      const ops: Op[] = members
+        .filter((member) => findMember(roster, member)?.state !== 'removed')
+        .map((member) => ({ type: 'remove', member }))
       if (ops.length === 0) return null
       return this.#withRekey(roster, [...ops, ...closedDoors(roster, members, options.keepInvites ?? [])], true)
     })
@@ -135,7 +147,9 @@ export class Membership {
     await this.#runtime.ready()
     const { id } = this.#runtime.context.identity
     try {
-      await this.#runtime.committer.commit(({ roster }) => (findActive(roster, id) === null ? null : { ops: [{ type: 'leave' }], rekey: false }))
+      await this.#runtime.committer.commit(({ roster }) =>
+        findActive(roster, id) === null ? null : { ops: [{ type: 'leave' }], rekey: false },
+      )
     } catch (error) {
       // The answer to an earlier try was lost: we are out.
       if (!hasCode(error, 'not_a_member')) throw error
@@ -156,7 +170,8 @@ export class Membership {
   }
 
   #receipt(members: readonly IdentityId[], { before, readableObjects }: { before: Roster; readableObjects: number }): RemovalReceipt {
-    const isTheirs = (id: InviteId): boolean => before.invites.some((invite) => equalBytes(invite.id, id) && members.some((member) => equalBytes(member, invite.creator)))
+    const isTheirs = (id: InviteId): boolean =>
+      before.invites.some((invite) => equalBytes(invite.id, id) && members.some((member) => equalBytes(member, invite.creator)))
     const wasLive = before.invites.filter(({ state }) => state === 'live').map(({ id }) => id)
     const after = this.#runtime.roster
     const isLive = (id: InviteId): boolean => after.invites.some((invite) => equalBytes(invite.id, id) && invite.state === 'live')
@@ -174,7 +189,9 @@ export class Membership {
       readableObjects,
       revokedInvites: wasLive.filter((id) => !isLive(id)),
       keptInvites: wasLive.filter(isLive),
-      cameInThroughTheirInvites: after.members.filter(({ via, state }) => state === 'active' && via !== null && isTheirs(via)).map(({ id }) => id),
+      cameInThroughTheirInvites: after.members
+        .filter(({ via, state }) => state === 'active' && via !== null && isTheirs(via))
+        .map(({ id }) => id),
       rewrap: progress,
       finished,
     }
@@ -187,6 +204,9 @@ function closedDoors(roster: Roster, members: readonly IdentityId[], keep: reado
   const doors = new Set(members.flatMap((member) => findMember(roster, member)?.via ?? []).map(idKey))
   const isTheirs = (creator: IdentityId): boolean => members.some((member) => equalBytes(member, creator))
   return roster.invites
-    .filter(({ id, state, mode, creator }) => state === 'live' && mode === 'open' && !kept.has(idKey(id)) && !doors.has(idKey(id)) && !isTheirs(creator))
+    .filter(
+      ({ id, state, mode, creator }) =>
+        state === 'live' && mode === 'open' && !kept.has(idKey(id)) && !doors.has(idKey(id)) && !isTheirs(creator),
+    )
     .map(({ id }) => ({ type: 'revoke-invite', invite: id }))
 }

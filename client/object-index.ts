@@ -74,7 +74,8 @@ export class ObjectIndex {
   /** A page of a live epoch names this header. */
   vouch({ header, hash }: SignedHeader): void {
     const known = this.get(header.object)
-    if (known !== null && !known.isVouched && equalBytes(known.hash, hash)) this.#known.set(toHex(header.object), { ...known, isVouched: true })
+    if (known !== null && !known.isVouched && equalBytes(known.hash, hash))
+      this.#known.set(toHex(header.object), { ...known, isVouched: true })
   }
 
   /** Every known object that is not deleted. */
@@ -109,10 +110,12 @@ export class ObjectIndex {
 
   /** What is held of some objects now: to be taken before they are asked for. */
   mark(objects: readonly Uint8Array[]): IndexMark {
-    return new Map(objects.flatMap((object) => {
-      const known = this.get(object)
-      return known === null ? [] : [[toHex(object), known] as const]
-    }))
+    return new Map(
+      objects.flatMap((object) => {
+        const known = this.get(object)
+        return known === null ? [] : [[toHex(object), known] as const]
+      }),
+    )
   }
 
   /**
@@ -264,7 +267,17 @@ function lateError(): ClavigerError {
 
 /** Says nothing about the item: it will be judged another time. */
 function isPassing(error: ClavigerError): boolean {
-  return hasCode(error, 'disconnected', 'timeout', 'closed', 'server_unavailable', 'server_draining', 'rate_limited', 'internal', 'group_stopped')
+  return hasCode(
+    error,
+    'disconnected',
+    'timeout',
+    'closed',
+    'server_unavailable',
+    'server_draining',
+    'rate_limited',
+    'internal',
+    'group_stopped',
+  )
 }
 
 /** Tells envelopes apart faster than decoding them. */

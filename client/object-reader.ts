@@ -75,7 +75,8 @@ export class ObjectReader {
    */
   async read(ids: readonly ObjectId[]): Promise<ReadObject[]> {
     const read: ReadObject[] = []
-    for (let from = 0; from < ids.length; from += BATCH_ITEMS_MAX) read.push(...(await this.#readBatch(ids.slice(from, from + BATCH_ITEMS_MAX))))
+    for (let from = 0; from < ids.length; from += BATCH_ITEMS_MAX)
+      read.push(...(await this.#readBatch(ids.slice(from, from + BATCH_ITEMS_MAX))))
     return read
   }
 
@@ -87,7 +88,10 @@ export class ObjectReader {
       const mark = index.mark(ids)
       const { seq, headers } = await context.connection.request('object.headers', { group: context.group, objects: [...ids] })
       if (seq > log.state.head.seq) await log.sync()
-      await index.acceptAll(headers.filter((header) => header !== null), mark)
+      await index.acceptAll(
+        headers.filter((header) => header !== null),
+        mark,
+      )
     })
   }
 
@@ -105,7 +109,7 @@ export class ObjectReader {
   /** An answer may stop short of what was asked for: the rest is asked for again. */
   async #fetchAll(ids: readonly ObjectId[], fetch: number): Promise<ReadObject[]> {
     const read: ReadObject[] = []
-    for (let from = 0; from < ids.length; ) {
+    for (let from = 0; from < ids.length;) {
       const rest = ids.slice(from)
       const answer = await withPatience(this.#parts.context, () => this.#fetch(rest, fetch))
       read.push(...answer.read)
@@ -138,7 +142,10 @@ export class ObjectReader {
 
   /** The headers of an answer, judged: null where it has none. */
   async #judge(stored: readonly (StoredObject | null)[], mark: IndexMark): Promise<(HeaderVerdict | null)[]> {
-    const verdicts = await this.#parts.index.acceptAll(stored.flatMap((one) => (one === null ? [] : [one.header])), mark)
+    const verdicts = await this.#parts.index.acceptAll(
+      stored.flatMap((one) => (one === null ? [] : [one.header])),
+      mark,
+    )
     const rest = verdicts.values()
     return stored.map((one) => (one === null ? null : (rest.next().value ?? null)))
   }
@@ -151,7 +158,8 @@ export class ObjectReader {
       if (verdict.state === 'overtaken') return null
       if (verdict.state === 'refused') throw verdict.error
       const { signed } = verdict
-      if (!equalBytes(signed.header.object, id)) throw new ClavigerError('object_fork', 'the server shows another object under this id', { data: { offered: stored.header } })
+      if (!equalBytes(signed.header.object, id))
+        throw new ClavigerError('object_fork', 'the server shows another object under this id', { data: { offered: stored.header } })
       if (isTombstone(signed.header)) throw new ClavigerError('not_found')
       return await this.#open({ signed, stored }, reply)
     } catch (error) {
@@ -196,11 +204,19 @@ export class ObjectReader {
 
   // ——— Bodies ———
 
-  async *#readBody({ signed, stored, dek }: Found & { readonly dek: Dek }, start = 0, end: number = signed.header.bodyLength): AsyncGenerator<Uint8Array> {
+  async *#readBody(
+    { signed, stored, dek }: Found & { readonly dek: Dek },
+    start = 0,
+    end: number = signed.header.bodyLength,
+  ): AsyncGenerator<Uint8Array> {
     const { context, log } = this.#parts
     const { header } = signed
     assertRange(start, end, header.bodyLength)
-    const secret = { dek, context: { group: context.group, object: header.object, generation: header.generation }, suite: log.state.roster.suite }
+    const secret = {
+      dek,
+      context: { group: context.group, object: header.object, generation: header.generation },
+      suite: log.state.roster.suite,
+    }
     if (stored.body !== null) {
       const plain = await openInlineBody(secret, header, stored.body)
       yield plain.subarray(start, end)

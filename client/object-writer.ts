@@ -154,7 +154,8 @@ export class ObjectWriter {
     // The profile is the one object whose id is known before it is first written.
     if (known === null && idKey(object) !== idKey(PROFILE_OBJECT_ID)) throw new ClavigerError('not_found', undefined, { data: { object } })
     const version = known?.version ?? 0
-    if (ifVersion !== undefined && version !== ifVersion) throw new ClavigerError('version_conflict', undefined, { data: { object, version, header: known?.envelope ?? null } })
+    if (ifVersion !== undefined && version !== ifVersion)
+      throw new ClavigerError('version_conflict', undefined, { data: { object, version, header: known?.envelope ?? null } })
     return known
   }
 
@@ -192,7 +193,8 @@ export class ObjectWriter {
     const options = signal === undefined ? {} : { signal }
     const mark = this.#parts.index.mark(drafts.map(({ object }) => object))
     const { results } = await context.connection.request('object.put', { group: context.group, seq: state.head.seq, epoch, items }, options)
-    if (results.length !== drafts.length) throw new ClavigerError('malformed', 'the answer has another number of results than items were sent')
+    if (results.length !== drafts.length)
+      throw new ClavigerError('malformed', 'the answer has another number of results than items were sent')
     await this.#conclude(drafts, { signed, results, outcomes, mark })
   }
 
@@ -205,7 +207,10 @@ export class ObjectWriter {
 
   async #sign(drafts: readonly Draft[], state: GroupState): Promise<SignedHeader[]> {
     const { signer } = this.#parts.context.identity
-    const signed = await issueHeaders(signer, drafts.map((draft) => this.#headerOf(draft, state)))
+    const signed = await issueHeaders(
+      signer,
+      drafts.map((draft) => this.#headerOf(draft, state)),
+    )
     for (const [position, draft] of drafts.entries()) {
       const hash = signed[position]?.hash
       if (hash !== undefined) draft.sent.add(toHex(hash))
@@ -215,7 +220,17 @@ export class ObjectWriter {
 
   #headerOf({ object, version, previous, content }: Draft, state: GroupState): Header {
     const { group, identity } = this.#parts.context
-    const base = { v: 1, group, object, version, generation: version, epoch: state.roster.epoch, at: state.head, author: identity.id, previous } as const
+    const base = {
+      v: 1,
+      group,
+      object,
+      version,
+      generation: version,
+      epoch: state.roster.epoch,
+      at: state.head,
+      author: identity.id,
+      previous,
+    } as const
     if (content === null) return { ...base, ...TOMBSTONE_FIELDS }
     const { dek, summary, metadata } = content
     const commitment = dekCommitment(dek, { group, object, generation: version })
@@ -235,7 +250,11 @@ export class ObjectWriter {
   }
 
   /** A refusal, or the news that an earlier try was accepted and only its acknowledgement was lost. */
-  async #judgeRefusal(draft: Draft, { code, message, data }: Extract<PutResult, { state: 'refused' }>, mark: IndexMark): Promise<WriteOutcome> {
+  async #judgeRefusal(
+    draft: Draft,
+    { code, message, data }: Extract<PutResult, { state: 'refused' }>,
+    mark: IndexMark,
+  ): Promise<WriteOutcome> {
     const { index } = this.#parts
     const { object } = draft
     const refused = (error: ClavigerError): WriteOutcome => ({ state: 'refused', object, error })
@@ -263,7 +282,12 @@ function written({ object, version }: Draft): WriteOutcome {
 function putItem({ object, version, content }: Draft, keys: EpochSealKeys, signed: SignedHeader | undefined): PutItem {
   if (signed === undefined) throw new TypeError('every draft has been signed')
   if (content === null) return { header: signed.bytes, seal: null, body: null, bodyId: null }
-  return { header: signed.bytes, seal: sealDek(keys, { object, generation: version }, content.dek), body: content.inline, bodyId: content.bodyId }
+  return {
+    header: signed.bytes,
+    seal: sealDek(keys, { object, generation: version }, content.dek),
+    body: content.inline,
+    bodyId: content.bodyId,
+  }
 }
 
 function metadataOf({ name, type, custom }: PutOptions): ObjectMetadata {

@@ -90,7 +90,10 @@ function receiptsOf(outcomes: readonly WriteOutcome[]): PutReceipt[] {
   const [first] = refused
   if (first === undefined) return accepted
   const { code, message, data, cause } = first.error
-  throw new ClavigerError(code, message, { cause, data: { ...data, accepted, refused: refused.map(({ object, error }) => ({ id: object, code: error.code })) } })
+  throw new ClavigerError(code, message, {
+    cause,
+    data: { ...data, accepted, refused: refused.map(({ object, error }) => ({ id: object, code: error.code })) },
+  })
 }
 
 /** About what an item adds to its request; what is too long to be stored with its header is uploaded beforehand. */

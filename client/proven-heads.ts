@@ -107,7 +107,7 @@ export class ProvenHeads {
   async #readHashes(from: number, through: number): Promise<ReadonlyMap<number, { hash: CommitHash; parent: CommitHash | null }>> {
     const { connection, group } = this.#context
     const read = new Map<number, { hash: CommitHash; parent: CommitHash | null }>()
-    for (let next = from; next <= through; ) {
+    for (let next = from; next <= through;) {
       const { commits } = await connection.request('log.read', { group, from: next })
       if (commits.length === 0) break
       for (const bytes of commits) {

@@ -9,12 +9,10 @@ import { randomBytes, sha256 } from '../shared/crypto/public-crypto.ts'
 import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { asPageId, OBJECT_ID_BYTES } from '../shared/ids.ts'
 import { RANGE_PAGES_MAX } from '../shared/limits.ts'
-
 import { checkDek, openDek } from '../shared/objects/dek.ts'
 import { decodeEnvelope } from '../shared/objects/header.ts'
 import type { Pair } from '../shared/objects/page.ts'
 import { decodeEntries, decodePairs, encodePairs, ENTRY_BYTES, pairKey } from '../shared/objects/page.ts'
-import { areWithin } from '../shared/objects/page-range.ts'
 import { dekAt, openPage } from '../shared/objects/page-seal.ts'
 import type { RangeDek, RangePage } from '../shared/objects/rewrap.ts'
 import { planRange } from '../shared/objects/rewrap.ts'
@@ -26,6 +24,8 @@ import type { Keyring } from './keyring.ts'
 import { withPatience } from './patience.ts'
 import type { SealRepairParts } from './seal-repair.ts'
 import { SealRepair } from './seal-repair.ts'
+import type { PageRun } from './rewrap-runs.ts'
+import { isWithin, runsOf } from './rewrap-runs.ts'
 
 /** 50 pages: 12 800 DEKs, 1 MB. */
 const PAGES_PER_RANGE = 50
@@ -112,7 +112,23 @@ export class RewrapJob {
       try {
         if (await pass()) return
       } catch (error) {
-        if (!hasCode(error, 'stale_epoch', 'stale_head', 'rekey_owed', 'version_conflict', 'not_retirable', 'page_conflict', 'disconnected', 'timeout', 'server_unavailable', 'server_draining', 'rate_limited')) throw error
+        if (
+          !hasCode(
+            error,
+            'stale_epoch',
+            'stale_head',
+            'rekey_owed',
+            'version_conflict',
+            'not_retirable',
+            'page_conflict',
+            'disconnected',
+            'timeout',
+            'server_unavailable',
+            'server_draining',
+            'rate_limited',
+          )
+        )
+          throw error
         // What is to be healed cannot be sealed under an epoch that is to end.
         if (error.code === 'rekey_owed') await this.#parts.settle()
       }
@@ -140,7 +156,7 @@ export class RewrapJob {
 
   async #pass(epoch: number, isCompaction: boolean): Promise<void> {
     const { context } = this.#parts
-    for (let lo: Uint8Array | null = new Uint8Array(0); lo !== null; ) {
+    for (let lo: Uint8Array | null = new Uint8Array(0); lo !== null;) {
       const range: Range = await context.connection.request('pages.range', { group: context.group, lo, pages: PAGES_PER_RANGE })
       if (range.epoch !== epoch) throw new ClavigerError('stale_epoch')
       for (const run of runsOf(range, { epoch, isCompaction })) await this.#replace(epoch, run, range)
@@ -225,7 +241,7 @@ export class RewrapJob {
   async #readBack(epoch: number): Promise<boolean> {
     const { context } = this.#parts
     let isWell = true
-    for (let lo: Uint8Array | null = new Uint8Array(0); lo !== null; ) {
+    for (let lo: Uint8Array | null = new Uint8Array(0); lo !== null;) {
       const range: Range = await context.connection.request('pages.range', { group: context.group, lo, pages: RANGE_PAGES_MAX })
       for (const page of range.pages) {
         if (page.entries.length === 0 || (await this.#isGood(epoch, page))) continue
@@ -283,43 +299,13 @@ export class RewrapJob {
   }
 }
 
-/** Pages in a row that all need work, with the loose DEKs of their span. */
-interface PageRun {
-  readonly pages: KeyPageRow[]
-  readonly loose: LooseDekRow[]
-}
-
-/** The runs of a range that need work: old pages, pages with loose DEKs in their span, and when compacting those with dead ones. */
-function runsOf(range: Range, { epoch, isCompaction }: { epoch: number; isCompaction: boolean }): PageRun[] {
-  const runs: PageRun[] = []
-  const dead = isCompaction ? decodePairs(range.dead) : []
-  let isOpen = false
-  for (const page of range.pages) {
-    const loose = range.loose.filter(({ object }) => isWithin(object, page))
-    const isOld = page.epoch < epoch && page.entries.length > 0
-    const needsWork = isOld || loose.length > 0 || hasDead(page, dead)
-    if (needsWork && !isOpen) runs.push({ pages: [], loose: [] })
-    isOpen = needsWork
-    const run = runs.at(-1)
-    if (!needsWork || run === undefined) continue
-    run.pages.push(page)
-    run.loose.push(...loose)
-  }
-  return runs
-}
-
-function isWithin(object: Uint8Array, { lo, hi }: KeyPageRow): boolean {
-  return areWithin(object, { lo, hi }, OBJECT_ID_BYTES)
-}
-
-function hasDead(page: KeyPageRow, dead: readonly Pair[]): boolean {
-  return dead.some(({ object }) => isWithin(object, page))
-}
-
 /** What nobody needs goes, whether or not it opens: a dead seal can be neither healed nor listed. */
 function splitByNeed(refused: readonly Pair[], dead: Uint8Array): { readonly needed: Pair[]; readonly superfluous: Pair[] } {
   const deadKeys = new Set(refused.length === 0 ? [] : decodePairs(dead).map(pairKey))
-  return { needed: refused.filter((pair) => !deadKeys.has(pairKey(pair))), superfluous: refused.filter((pair) => deadKeys.has(pairKey(pair))) }
+  return {
+    needed: refused.filter((pair) => !deadKeys.has(pairKey(pair))),
+    superfluous: refused.filter((pair) => deadKeys.has(pairKey(pair))),
+  }
 }
 
 function withPairs(packed: Uint8Array, more: readonly Pair[]): Uint8Array {

@@ -43,8 +43,12 @@ export class SealRepair {
       const objects = unknown.slice(from, from + BATCH_ITEMS_MAX)
       const mark = index.mark(objects)
       const { headers } = await context.connection.request('object.headers', { group: context.group, objects })
-      const verdicts = await index.acceptAll(headers.filter((header) => header !== null), mark)
-      for (const verdict of verdicts) if (verdict.state === 'refused') context.emit({ type: 'bad-item', signer: null, error: verdict.error })
+      const verdicts = await index.acceptAll(
+        headers.filter((header) => header !== null),
+        mark,
+      )
+      for (const verdict of verdicts)
+        if (verdict.state === 'refused') context.emit({ type: 'bad-item', signer: null, error: verdict.error })
     }
   }
 

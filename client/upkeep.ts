@@ -3,17 +3,14 @@
  * links, signs its head, and (an admin’s) rewraps, retires and compacts. All of it after a random while: one goes first, the
  * others see it done.
  */
-import { equalBytes } from '../shared/bytes.ts'
 import type { ErrorCode } from '../shared/errors.ts'
 import { ClavigerError, ERRORS, hasCode } from '../shared/errors.ts'
 import type { Op } from '../shared/group/commit.ts'
-import { isGoodWrap, sealLink, wrapAlone } from '../shared/group/epoch.ts'
 import type { GroupState } from '../shared/group/fold.ts'
-import type { Recipient, Roster } from '../shared/group/roster.ts'
-import { canWrite, currentEpoch, findActive, holdsKeys, recipients } from '../shared/group/roster.ts'
+import type { Roster } from '../shared/group/roster.ts'
+import { canWrite, findActive, holdsKeys } from '../shared/group/roster.ts'
 import { decodeSignedHead, signHead, verifySignedHead } from '../shared/group/signed-head.ts'
 import type { KemKeyId } from '../shared/crypto/keys.ts'
-import { kemKeyId } from '../shared/crypto/keys.ts'
 import type { Head, IdentityId } from '../shared/ids.ts'
 import { idKey } from '../shared/ids.ts'
 import { LOOSE_DEKS_BEFORE_COMPACTION, REWRAP_LEASE_MS, SIGNED_HEAD_MS } from '../shared/limits.ts'
@@ -22,11 +19,9 @@ import { claimedTime } from './committer.ts'
 import type { GroupContext } from './group-context.ts'
 import type { GroupLog } from './group-log.ts'
 import type { Keyring } from './keyring.ts'
-import { epochContext } from './keyring.ts'
 import type { RewrapJob } from './rewrap-job.ts'
+import { WrapCare } from './wrap-care.ts'
 
-/** Members whose wraps each client checks on a new epoch, besides all open invites. */
-const AUDITED_MEMBERS = 8
 /** How long past its expiry an invite is looked at: by then it has expired by any clock that counts here. */
 const EXPIRY_SLACK_MS = 100
 /** Changes after which an admin’s client looks whether much is loose. */
@@ -71,6 +66,7 @@ export interface Confirmation {
 /** One group’s background work. */
 export class Upkeep {
   readonly #parts: UpkeepParts
+  readonly #care: WrapCare
   readonly #timers = new Set<ReturnType<typeof setTimeout>>()
   readonly #confirmations = new Map<string, Confirmation>()
   #headTimer: ReturnType<typeof setTimeout> | undefined
@@ -82,6 +78,7 @@ export class Upkeep {
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts
+    this.#care = new WrapCare(parts)
   }
 
   /** The latest signed head of each other member that lies in this client’s history. */
@@ -93,7 +90,7 @@ export class Upkeep {
   /** A session was opened and the log is in sync. */
   async connected(): Promise<void> {
     await this.#guard(() => this.#exchangeHeads())
-    if (this.#holdsKeys()) await this.#guard(() => this.#answerRequests())
+    if (this.#holdsKeys()) await this.#guard(() => this.#care.answerRequests())
     this.#later(() => this.#resumeJobs())
     if (this.#parts.log.state.roster.rekeyOwed) this.#later(() => this.settle())
     this.#watchExpiry()
@@ -101,7 +98,7 @@ export class Upkeep {
 
   /** A new epoch is current. */
   epochOpened(): void {
-    this.#later(() => this.#audit())
+    this.#later(() => this.#care.audit())
     this.#later(() => this.#exchangeHeads())
     this.#later(() => this.#resumeJobs())
     this.#watchExpiry()
@@ -168,16 +165,8 @@ export class Upkeep {
   }
 
   /** Wraps the current epoch for a recipient who found no good wrap. */
-  async help(epoch: number, recipient: KemKeyId): Promise<void> {
-    const { context, log, keyring } = this.#parts
-    // A roster that came from a snapshot may name recipients that nobody has admitted.
-    if (!log.isVerified) return
-    log.assertRunning()
-    const { roster } = log.state
-    const needy = recipients(roster).find(({ kemKeyId }) => idKey(kemKeyId) === idKey(recipient))
-    if (needy === undefined || epoch !== roster.epoch || (await keyring.tryCurrent()) === null) return
-    await this.#heal(epoch, needy)
-    context.emit({ type: 'healed', epoch, wraps: 1 })
+  help(epoch: number, recipient: KemKeyId): Promise<void> {
+    return this.#care.help(epoch, recipient)
   }
 
   // ——— Settling and expiry ———
@@ -197,7 +186,9 @@ export class Upkeep {
   #expired(roster: Roster): Op[] {
     const { context } = this.#parts
     const time = claimedTime(context.now(), context.connection.serverTime())
-    return roster.invites.filter((invite) => invite.state === 'live' && invite.expiresAt < time).map((invite) => ({ type: 'revoke-invite', invite: invite.id }))
+    return roster.invites
+      .filter((invite) => invite.state === 'live' && invite.expiresAt < time)
+      .map((invite) => ({ type: 'revoke-invite', invite: invite.id }))
   }
 
   /** Revokes at their time the invites that expire unused. */
@@ -214,81 +205,11 @@ export class Upkeep {
   async #revokeExpired(): Promise<void> {
     await this.#parts.committer.commit(({ roster }) => {
       const ops = this.#expired(roster)
-      const hadWraps = roster.invites.some((invite) => invite.mode === 'open' && ops.some((op) => op.type === 'revoke-invite' && idKey(op.invite) === idKey(invite.id)))
+      const hadWraps = roster.invites.some(
+        (invite) => invite.mode === 'open' && ops.some((op) => op.type === 'revoke-invite' && idKey(op.invite) === idKey(invite.id)),
+      )
       return ops.length === 0 ? null : { ops, rekey: hadWraps || roster.rekeyOwed }
     })
-  }
-
-  // ——— Wraps and links ———
-
-  /** Checks the wraps of open invites and of a few random members, and heals the bad ones: nobody notices until it is needed. */
-  async #audit(): Promise<void> {
-    const { context, log, keyring } = this.#parts
-    if (!log.isVerified || !this.#holdsKeys()) return
-    const { roster } = log.state
-    const { epoch } = currentEpoch(roster)
-    const secret = await keyring.secretOf(epoch)
-    await this.#offerLinks(epoch)
-    const audited = this.#sample(roster)
-    const at = epochContext(context.group, roster, epoch)
-    const { enc, wraps } = await context.connection.request('wrap.read', { group: context.group, epoch, recipients: audited.map(({ kemKeyId }) => kemKeyId) })
-    let healed = 0
-    for (const [position, recipient] of audited.entries()) {
-      const offered = wraps[position] ?? []
-      const verdicts = await Promise.all(offered.map((wrap) => isGoodWrap(secret, at, { recipient, stored: { enc, wrap } })))
-      if (verdicts.some(Boolean)) continue
-      await this.#heal(epoch, recipient)
-      healed += 1
-    }
-    if (healed > 0) context.emit({ type: 'healed', epoch, wraps: healed })
-  }
-
-  #sample(roster: Roster): Recipient[] {
-    const everybody = recipients(roster)
-    const invites = new Set(roster.invites.map(({ id }) => idKey(id)))
-    const isInvite = ({ principal }: Recipient): boolean => invites.has(idKey(principal))
-    const members = everybody.filter((recipient) => !isInvite(recipient))
-    const picked = members.map((member) => ({ member, order: this.#parts.context.random() })).toSorted((left, right) => left.order - right.order)
-    return [...everybody.filter(isInvite), ...picked.slice(0, AUDITED_MEMBERS).map(({ member }) => member)]
-  }
-
-  async #heal(epoch: number, recipient: Recipient): Promise<void> {
-    const { context, log, keyring } = this.#parts
-    const wrap = await wrapAlone(await keyring.secretOf(epoch), epochContext(context.group, log.state.roster, epoch), recipient)
-    await context.connection.request('wrap.offer', { group: context.group, epoch, recipient: recipient.kemKeyId, wrap })
-  }
-
-  /** Supplies links to what this client holds and no link leads to: skipped epochs, garbage that a commit named, links that are gone. */
-  async #offerLinks(epoch: number): Promise<void> {
-    const { context, log, keyring } = this.#parts
-    const { group, connection, identity } = context
-    const held = log.state.roster.epochs.map((entry) => entry.epoch).filter((older) => older < epoch && keyring.holds(older))
-    const [oldest] = held
-    if (oldest === undefined) return
-    const { links } = await connection.request('epoch.read', { group, epoch, recipient: kemKeyId(identity.kem.publicKey), downTo: oldest })
-    const reached = await this.#reachedBy(links, epoch)
-    for (const to of held.filter((older) => !reached.has(older))) {
-      const link = sealLink(await keyring.secretOf(epoch), await keyring.secretOf(to), { group, epoch, to })
-      await connection.request('link.offer', { group, epoch, to, link })
-    }
-  }
-
-  /** The epochs that good links lead to. Every holder of two epochs makes the same link between them. */
-  async #reachedBy(links: readonly { epoch: number; to: number; link: Uint8Array }[], from: number): Promise<ReadonlySet<number>> {
-    const { context, keyring } = this.#parts
-    const reached = new Set([from])
-    for (const { epoch, to, link } of links.toSorted((left, right) => right.epoch - left.epoch)) {
-      if (!reached.has(epoch) || reached.has(to) || !keyring.holds(epoch) || !keyring.holds(to)) continue
-      const good = sealLink(await keyring.secretOf(epoch), await keyring.secretOf(to), { group: context.group, epoch, to })
-      if (equalBytes(link, good)) reached.add(to)
-    }
-    return reached
-  }
-
-  async #answerRequests(): Promise<void> {
-    const { context } = this.#parts
-    const { epoch, recipients: waiting } = await context.connection.request('wrap.requests', { group: context.group })
-    for (const recipient of waiting) await this.help(epoch, recipient)
   }
 
   // ——— Heads ———

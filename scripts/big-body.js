@@ -46,10 +46,11 @@ async function roundTrip(url, mebibytes, serverMib) {
   const group = await claviger.createGroup()
   const before = { client: residentMib(), server: await serverMib() }
   const peaks = { ...before }
-  const watch = setInterval(async () => {
+  const look = async () => {
     peaks.client = Math.max(peaks.client, residentMib())
     peaks.server = Math.max(peaks.server, await serverMib())
-  }, 100)
+  }
+  const watch = setInterval(() => void look(), 100)
   const sent = createHash('sha256')
   let id = null
   const putSeconds = await seconds(async () => ({ id } = await group.put(pieces(mebibytes, sent))))

@@ -89,7 +89,13 @@ export class BodyUploads {
     if (parts.size >= PARTS_PER_SESSION_MAX)
       throw new ClavigerError('limit_exceeded', `at most ${PARTS_PER_SESSION_MAX} parts may be unfinished`)
     if (this.#count >= PARTS_PER_PROCESS_MAX) throw new ClavigerError('rate_limited', 'Too many uploads at once; try again shortly.')
-    const part: Gathering = { data: new Uint8Array(BODY_PART_BYTES), lengthByOffset: new Map(), end: null, joined: 0, at: this.#clock.now() }
+    const part: Gathering = {
+      data: new Uint8Array(BODY_PART_BYTES),
+      lengthByOffset: new Map(),
+      end: null,
+      joined: 0,
+      at: this.#clock.now(),
+    }
     this.#byPeer.set(peer, parts.set(key, part))
     this.#count += 1
     return part

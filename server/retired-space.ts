@@ -27,7 +27,12 @@ export class RetiredSpace {
   /** Vacuums if anything was retired since the last time it went well. */
   async reclaim(): Promise<void> {
     if (!this.#wanted) return
-    const client = new pg.Client({ connectionString: this.#url, application_name: 'claviger vacuum', connectionTimeoutMillis: CONNECT_MS_MAX, keepAlive: true })
+    const client = new pg.Client({
+      connectionString: this.#url,
+      application_name: 'claviger vacuum',
+      connectionTimeoutMillis: CONNECT_MS_MAX,
+      keepAlive: true,
+    })
     // The statement under way fails with it.
     client.on('error', () => undefined)
     this.#client = client

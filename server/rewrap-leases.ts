@@ -33,7 +33,9 @@ export class RewrapLeases {
     const groups = [...(this.#groupsByPeer.get(peer)?.values() ?? [])]
     this.#groupsByPeer.delete(peer)
     for (const group of groups) {
-      const ending = endLeases(this.#database, group, peer.binding.nonce).catch((error: unknown) => this.#log.error({ group: idKey(group) }, 'a rewrap lease was not ended', error))
+      const ending = endLeases(this.#database, group, peer.binding.nonce).catch((error: unknown) =>
+        this.#log.error({ group: idKey(group) }, 'a rewrap lease was not ended', error),
+      )
       this.#pending.add(ending)
       void ending.finally(() => this.#pending.delete(ending))
     }

@@ -105,7 +105,8 @@ export class SendQueue {
     this.#judgePace(bytes)
     if (this.#pace.state !== 'lagging') return
     const left = this.unsentBytes
-    if (left !== this.#pace.left) this.#pace = { ...this.#pace, since: left < this.#pace.left ? this.#options.clock.now() : this.#pace.since, left }
+    if (left !== this.#pace.left)
+      this.#pace = { ...this.#pace, since: left < this.#pace.left ? this.#options.clock.now() : this.#pace.since, left }
     else if (this.#options.clock.now() - this.#pace.since > this.#options.limits.laggingMs) this.#options.listener.overflowed()
   }
 

@@ -23,7 +23,8 @@ export function codec<T>(name: string, schema: z.ZodMiniType<T>, bytesMax: numbe
   return {
     encode: (value) => encodeCanonical(value),
     decode: (bytes) => {
-      if (bytes.length > bytesMax) throw new ClavigerError('limit_exceeded', `${name} must be at most ${bytesMax} bytes, got ${bytes.length}`)
+      if (bytes.length > bytesMax)
+        throw new ClavigerError('limit_exceeded', `${name} must be at most ${bytesMax} bytes, got ${bytes.length}`)
       const parsed = schema.safeParse(decodeCanonical(bytes))
       if (!parsed.success) throw new ClavigerError('malformed', `${name} is not well-formed`)
       return parsed.data
@@ -52,7 +53,14 @@ export function decodeCanonical(bytes: Uint8Array): unknown {
 export function decodePlain(bytes: Uint8Array, itemsMax: number = Number.POSITIVE_INFINITY): unknown {
   assertShape(bytes, itemsMax)
   try {
-    return decodeCbor(asPlain(bytes), { strict: true, allowIndefinite: false, allowUndefined: false, allowInfinity: false, allowNaN: false, rejectDuplicateMapKeys: true })
+    return decodeCbor(asPlain(bytes), {
+      strict: true,
+      allowIndefinite: false,
+      allowUndefined: false,
+      allowInfinity: false,
+      allowNaN: false,
+      rejectDuplicateMapKeys: true,
+    })
   } catch (cause) {
     throw new ClavigerError('malformed', 'the bytes are not strict CBOR', { cause })
   }

@@ -32,7 +32,10 @@ export const ERRORS = {
   rollback: { ...local, advice: 'The server went behind a head this client has accepted. Stop and compare with other members.' },
   fork: { ...local, advice: 'Two signed histories of this group exist. `data` holds both; compare with other members.' },
   bad_head: { ...no, advice: 'The item names a head that is not in this history; its signer is named in `data`.' },
-  group_stopped: { ...local, advice: 'The group was stopped by a `fork` or `rollback`, see `cause`. Compare with other members; to start anew, forget the group.' },
+  group_stopped: {
+    ...local,
+    advice: 'The group was stopped by a `fork` or `rollback`, see `cause`. Compare with other members; to start anew, forget the group.',
+  },
   unverified: { ...again, advice: 'The skipped part of the log has not been checked yet; try again when it has.' },
   unknown_group: { ...no, advice: 'No such group, or no access to it.' },
   group_exists: { ...no, advice: 'A group with this id already exists.' },
@@ -89,7 +92,10 @@ export const ERRORS = {
   database_foreign: { ...local, advice: 'The data directory is used by a PostgreSQL that is not ours.' },
   database_newer: { ...local, advice: 'A newer Claviger has migrated the database; update this one.' },
   database_platform: { ...local, advice: 'The embedded PostgreSQL cannot run on this machine or as this user; set DATABASE_URL.' },
-  database_version: { ...local, advice: 'The data directory belongs to another PostgreSQL major; back up with the old package and restore with the new.' },
+  database_version: {
+    ...local,
+    advice: 'The data directory belongs to another PostgreSQL major; back up with the old package and restore with the new.',
+  },
   database_start_failed: { ...local, advice: 'The embedded PostgreSQL did not start; its log file has the reason.' },
   store_locked: { ...local, advice: 'Another process uses this store.' },
   store_failed: { ...local, advice: 'The store could not be written; the cause has the reason, for example a full disk.' },

@@ -64,7 +64,11 @@ export async function seedsIn(store: Store): Promise<Uint8Array[]> {
 }
 
 /** Collects everything a member can get at: her store’s keys, the tokens she has seen, every DEK her epochs open. */
-export async function collectKeys(store: Store, group: GroupId, { tokens, database }: { tokens: readonly string[]; database: pg.Pool }): Promise<HeldKeys> {
+export async function collectKeys(
+  store: Store,
+  group: GroupId,
+  { tokens, database }: { tokens: readonly string[]; database: pg.Pool },
+): Promise<HeldKeys> {
   const secrets = await secretsIn(store, group)
   const [, kemSeed] = await seedsIn(store)
   const own = kemSeed === undefined ? [] : [await kemPrivateKeyFromSeed(KEMS[KEM_DHKEM_X25519], kemSeed)]
@@ -91,8 +95,15 @@ export async function attackKeys(database: pg.Pool, group: GroupId, held: HeldKe
 }
 
 /** Tries every held DEK against the metadata and inline bodies of given objects. */
-export async function attackObjects(database: pg.Pool, group: GroupId, { held, objects }: { held: HeldKeys; objects: readonly ObjectId[] }): Promise<Attempts> {
-  const { rows } = await database.query<{ header: Buffer; body: Buffer | null }>('select header, body from objects where group_id = $1 and object_id = any($2)', [group, [...objects]])
+export async function attackObjects(
+  database: pg.Pool,
+  group: GroupId,
+  { held, objects }: { held: HeldKeys; objects: readonly ObjectId[] },
+): Promise<Attempts> {
+  const { rows } = await database.query<{ header: Buffer; body: Buffer | null }>(
+    'select header, body from objects where group_id = $1 and object_id = any($2)',
+    [group, [...objects]],
+  )
   const attempts = { tried: 0, opened: 0 }
   for (const { header: envelope, body } of rows) {
     const { header } = decodeEnvelope(plain(envelope))
@@ -117,14 +128,24 @@ async function attackWraps(database: pg.Pool, group: GroupId, { kemKeys }: HeldK
   for (const { epoch, opened_seq: seq, parent, enc, wrap } of rows) {
     const commitment = commitments.get(epoch)
     if (commitment === undefined) continue
-    const at = { suite: 1, group, epoch, seq: Number(seq), parent: parent === null ? null : asCommitHash(plain(parent)), commitment } as const
+    const at = {
+      suite: 1,
+      group,
+      epoch,
+      seq: Number(seq),
+      parent: parent === null ? null : asCommitHash(plain(parent)),
+      commitment,
+    } as const
     for (const key of kemKeys) count(attempts, await succeeds(() => unwrapEpochSecret(key, at, { enc: plain(enc), wrap: plain(wrap) })))
   }
   return attempts
 }
 
 async function attackLinks(database: pg.Pool, group: GroupId, { secrets }: HeldKeys): Promise<Attempts> {
-  const { rows } = await database.query<{ epoch: number; link_to: number; link: Buffer }>('select epoch, link_to, link from links where group_id = $1', [group])
+  const { rows } = await database.query<{ epoch: number; link_to: number; link: Buffer }>(
+    'select epoch, link_to, link from links where group_id = $1',
+    [group],
+  )
   const attempts = { tried: 0, opened: 0 }
   for (const { epoch, link_to: to, link } of rows) {
     for (const secret of secrets.values()) count(attempts, await succeeds(() => openLink(secret, plain(link), { group, epoch, to })))
@@ -133,7 +154,12 @@ async function attackLinks(database: pg.Pool, group: GroupId, { secrets }: HeldK
 }
 
 /** Opens every loose seal and page with every secret. @returns how many openings were tried. */
-async function openSeals(database: pg.Pool, group: GroupId, secrets: ReadonlyMap<number, EpochSecret>, onDek: (dek: Dek) => void): Promise<number> {
+async function openSeals(
+  database: pg.Pool,
+  group: GroupId,
+  secrets: ReadonlyMap<number, EpochSecret>,
+  onDek: (dek: Dek) => void,
+): Promise<number> {
   let tried = 0
   const seals = await database.query<SealedRow>(
     `select epoch, object_id, generation, seal from loose_deks where group_id = $1

@@ -15,6 +15,7 @@ import { SecretSearch } from './secret-search.ts'
 import { bodyHashes, searchDatabase, tableSizes } from './server-view.ts'
 import type { Story } from './story.ts'
 import { formatBytes, formatCount } from './story.ts'
+import { Timing } from './timing.ts'
 
 const RECORDS = 20_000
 const FILES_IN_FLIGHT = 8
@@ -91,7 +92,9 @@ export async function runDemo({ story, folder, directory }: DemoOptions): Promis
     checks.count(seen.length, 100, 'records read by carol')
     const held = await collectKeys(carol.store, groupId, { tokens, database })
     await collectSecrets(search, { people: [alice, bob, carol], groupId, database })
-    story.fact(`she keeps ${held.kemKeys.length} private keys, ${held.secrets.size} epoch secrets and ${formatCount(held.deks.length)} DEKs`)
+    story.fact(
+      `she keeps ${held.kemKeys.length} private keys, ${held.secrets.size} epoch secrets and ${formatCount(held.deks.length)} DEKs`,
+    )
     const bodiesBefore = await bodyHashes(database)
     timing.lap('carolReadMs')
 
@@ -116,8 +119,15 @@ export async function runDemo({ story, folder, directory }: DemoOptions): Promis
     story.chapter('carol is locked out, with all her old keys and a copy of the database')
     const fresh = await writeAfterRemoval(group, recordIds)
     checks.holds(await lockedOut(carolGroup, fresh), 'her own client is refused')
-    const [onKeys, onObjects] = [await attackKeys(database, groupId, held), await attackObjects(database, groupId, { held, objects: fresh })]
-    report['removedMemberTried'] = checks.atLeast(onKeys.tried + onObjects.tried, held.deks.length, 'openings tried: every key against every wrap, link, seal, page and new object')
+    const [onKeys, onObjects] = [
+      await attackKeys(database, groupId, held),
+      await attackObjects(database, groupId, { held, objects: fresh }),
+    ]
+    report['removedMemberTried'] = checks.atLeast(
+      onKeys.tried + onObjects.tried,
+      held.deks.length,
+      'openings tried: every key against every wrap, link, seal, page and new object',
+    )
     report['removedMemberOpened'] = checks.count(onKeys.opened + onObjects.opened, 0, 'of them succeeded')
     carolClient.close()
     timing.lap('attackedMs')
@@ -153,7 +163,9 @@ export async function runDemo({ story, folder, directory }: DemoOptions): Promis
     const onDisk = search.searchDirectory(raw)
     const finds = [...inRows.finds, ...onDisk.finds]
     for (const { label, where } of finds.slice(0, 5)) story.failure(`${label} found in ${where}`)
-    story.fact(`${formatCount(search.size)} keys, names and plaintexts sought in ${formatBytes(inRows.bytes)} of rows and ${formatBytes(onDisk.bytes)} of raw files`)
+    story.fact(
+      `${formatCount(search.size)} keys, names and plaintexts sought in ${formatBytes(inRows.bytes)} of rows and ${formatBytes(onDisk.bytes)} of raw files`,
+    )
     report['secretsSought'] = search.size
     report['secretsFoundInDump'] = checks.count(finds.length, 0, 'of them found in the database, its files or its WAL')
     timing.lap('searchedMs')
@@ -169,27 +181,6 @@ export async function runDemo({ story, folder, directory }: DemoOptions): Promis
   timing.total()
   story.chapter(checks.failures === 0 ? 'Everything was as told' : `${checks.failures} steps were not as told`)
   return { report, failures: checks.failures }
-}
-
-/** Milliseconds between steps, into the report. */
-class Timing {
-  readonly #report: Record<string, unknown>
-  readonly #started = performance.now()
-  #last = this.#started
-
-  constructor(report: Record<string, unknown>) {
-    this.#report = report
-  }
-
-  lap(name: string): void {
-    const now = performance.now()
-    this.#report[name] = Math.round(now - this.#last)
-    this.#last = now
-  }
-
-  total(): void {
-    this.#report['totalMs'] = Math.round(performance.now() - this.#started)
-  }
 }
 
 async function newPerson(directory: string, name: string): Promise<Person> {
@@ -249,7 +240,8 @@ function recordText(index: number): string {
 /** New objects and a new version of an old one: what the removed member must not open. */
 async function writeAfterRemoval(group: Group, recordIds: readonly ObjectId[]): Promise<ObjectId[]> {
   const written: ObjectId[] = []
-  for (let index = 0; index < 4; index += 1) written.push((await group.put(`written after the removal, number ${index}`, { name: `after ${index}` })).id)
+  for (let index = 0; index < 4; index += 1)
+    written.push((await group.put(`written after the removal, number ${index}`, { name: `after ${index}` })).id)
   const [old] = recordIds
   if (old !== undefined) written.push((await group.put('an old record, written anew after the removal', { id: old, name: 'record 0' })).id)
   return written
@@ -302,7 +294,10 @@ async function tellSizes(story: Story, database: pg.Pool, report: Record<string,
 }
 
 /** A search that finds nothing must be able to find something: the id of an object is no secret and has to be there. */
-async function checkSearch(checks: Checks, { database, raw, id }: { database: pg.Pool; raw: string; id: ObjectId | undefined }): Promise<void> {
+async function checkSearch(
+  checks: Checks,
+  { database, raw, id }: { database: pg.Pool; raw: string; id: ObjectId | undefined },
+): Promise<void> {
   const control = new SecretSearch()
   if (id !== undefined) control.addText('object id', id)
   const [inRows, onDisk] = [await searchDatabase(database, control), control.searchDirectory(raw)]
@@ -310,7 +305,10 @@ async function checkSearch(checks: Checks, { database, raw, id }: { database: pg
 }
 
 /** Adds every key that exists right now: later some of them will have been erased. */
-async function collectSecrets(search: SecretSearch, { people, groupId, database }: { people: readonly Person[]; groupId: Group['id']; database: pg.Pool }): Promise<void> {
+async function collectSecrets(
+  search: SecretSearch,
+  { people, groupId, database }: { people: readonly Person[]; groupId: Group['id']; database: pg.Pool },
+): Promise<void> {
   for (const { store } of people) {
     for (const seed of await seedsIn(store)) search.addKey('private key', seed)
     const secrets = await secretsIn(store, groupId)

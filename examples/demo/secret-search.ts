@@ -62,7 +62,8 @@ export class SecretSearch {
     for (let at = 0; at + KEY_BYTES <= buffer.length; at += 1) {
       if (this.#filter[((buffer[at] ?? 0) << 8) | (buffer[at + 1] ?? 0)] === 0) continue
       for (const { label, bytes: needle } of this.#needles.get(buffer.readUInt32BE(at)) ?? []) {
-        if (at + needle.length <= buffer.length && buffer.compare(needle, 0, needle.length, at, at + needle.length) === 0) finds.push({ label, where })
+        if (at + needle.length <= buffer.length && buffer.compare(needle, 0, needle.length, at, at + needle.length) === 0)
+          finds.push({ label, where })
       }
     }
     return finds

@@ -14,7 +14,9 @@ export interface TableSize {
 export async function tableSizes(database: pg.Pool): Promise<TableSize[]> {
   const sizes: TableSize[] = []
   for (const table of await tables(database)) {
-    const { rows } = await database.query<{ rows: string; bytes: string }>(`select count(*) as rows, pg_total_relation_size('"${table}"') as bytes from "${table}"`)
+    const { rows } = await database.query<{ rows: string; bytes: string }>(
+      `select count(*) as rows, pg_total_relation_size('"${table}"') as bytes from "${table}"`,
+    )
     const [row] = rows
     if (row !== undefined && Number(row.rows) > 0) sizes.push({ table, rows: Number(row.rows), bytes: Number(row.bytes) })
   }

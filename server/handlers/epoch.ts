@@ -59,19 +59,24 @@ export const epochHandlers: Handlers<EpochMethod> = {
       return {}
     }),
 
-  'link.offer': (call, { group, epoch, to, link }) => atHead(call, group, async ({ state }) => {
-    const known = findEpoch(state.roster, epoch) !== null && findEpoch(state.roster, to) !== null
-    if (!known || to >= epoch)
-      throw new ClavigerError('epoch_unavailable', 'A link goes from a newer to an older epoch, both of them not retired.')
-    // A link is an epoch secret and its tag, as long as a wrap.
-    if (link.length !== SUITES[state.roster.suite].wrapBytes) throw new ClavigerError('malformed', 'the link has a wrong length')
-    await offerLink(call.services.database, group, { epoch, to, link, seq: state.head.seq, offerer: call.peer.identity })
-    return {}
-  }),
+  'link.offer': (call, { group, epoch, to, link }) =>
+    atHead(call, group, async ({ state }) => {
+      const known = findEpoch(state.roster, epoch) !== null && findEpoch(state.roster, to) !== null
+      if (!known || to >= epoch)
+        throw new ClavigerError('epoch_unavailable', 'A link goes from a newer to an older epoch, both of them not retired.')
+      // A link is an epoch secret and its tag, as long as a wrap.
+      if (link.length !== SUITES[state.roster.suite].wrapBytes) throw new ClavigerError('malformed', 'the link has a wrong length')
+      await offerLink(call.services.database, group, { epoch, to, link, seq: state.head.seq, offerer: call.peer.identity })
+      return {}
+    }),
 }
 
 /** Runs what asserts the head it was judged at; a commit in between only makes it be judged again. */
-async function atHead<T>({ services: { access, groups }, peer }: Call, group: GroupId, run: (admission: Admission) => Promise<T>): Promise<T> {
+async function atHead<T>(
+  { services: { access, groups }, peer }: Call,
+  group: GroupId,
+  run: (admission: Admission) => Promise<T>,
+): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     const admission = await access.enter(group, peer, 'auditsWraps')
     try {

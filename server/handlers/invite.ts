@@ -37,7 +37,12 @@ export const inviteHandlers: Handlers<InviteMethod> = {
     const request = await verifyJoinRequest(group, state.roster, bytes)
     const isOwn = equalBytes(request.invite, standing.invite.id) && equalBytes(request.cards.identity, peer.identity)
     if (!isOwn) throw new ClavigerError('not_authorised', 'A session asks for itself, through the invite it has opened.')
-    const isNew = await storeJoinRequest(database, group, { requestHash: request.hash, invite: request.invite, identity: peer.identity, bytes })
+    const isNew = await storeJoinRequest(database, group, {
+      requestHash: request.hash,
+      invite: request.invite,
+      identity: peer.identity,
+      bytes,
+    })
     if (isNew) relay.joinRequested(group, { hash: request.hash, request: bytes })
     return {}
   },

@@ -48,11 +48,17 @@ export const pageHandlers: Handlers<PageMethod> = {
   },
 
   'rewrap.status': (call, { group }) => {
-    const { services: { access, statuses }, peer } = call
+    const {
+      services: { access, statuses },
+      peer,
+    } = call
     return access.read(group, peer, 'readsObjects', async () => {
       const counted = await statuses.read(group)
       if (counted === null) throw new ClavigerError('unknown_group')
-      const { status: { seq: _, ...status }, progress } = counted
+      const {
+        status: { seq: _, ...status },
+        progress,
+      } = counted
       if (progress !== null && status.oldPages === 0 && status.oldLoose === 0) tellProgress(call, group, progress)
       return status
     })

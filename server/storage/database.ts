@@ -61,7 +61,11 @@ function poolConfig(options: DatabaseOptions): pg.PoolConfig {
     keepAlive: true,
     ...(options.statementMsMax === undefined
       ? {}
-      : { query_timeout: options.statementMsMax + ANSWER_MS, statement_timeout: options.statementMsMax, idle_in_transaction_session_timeout: options.statementMsMax }),
+      : {
+          query_timeout: options.statementMsMax + ANSWER_MS,
+          statement_timeout: options.statementMsMax,
+          idle_in_transaction_session_timeout: options.statementMsMax,
+        }),
   }
 }
 

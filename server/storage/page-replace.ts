@@ -48,7 +48,10 @@ interface LockedPage {
   count: number
 }
 
-const LOCK_GROUP = statement('replace_lock_group', 'select from groups where group_id = $1 and epoch = $2 and head_seq = $3 and not rekey_owed for key share')
+const LOCK_GROUP = statement(
+  'replace_lock_group',
+  'select from groups where group_id = $1 and epoch = $2 and head_seq = $3 and not rekey_owed for key share',
+)
 const LOCK_PAGES = statement<LockedPage>(
   'replace_lock_pages',
   'select lo, hi, page_id, epoch, count from key_pages where group_id = $1 and lo = any($2::bytea[]) order by lo for update',

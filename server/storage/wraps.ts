@@ -76,7 +76,13 @@ export function readWraps(
 export function offerWrap(
   database: Database,
   group: GroupId,
-  offered: { readonly epoch: number; readonly recipient: KemKeyId; readonly wrap: Uint8Array; readonly seq: number; readonly offerer: PrincipalId },
+  offered: {
+    readonly epoch: number
+    readonly recipient: KemKeyId
+    readonly wrap: Uint8Array
+    readonly seq: number
+    readonly offerer: PrincipalId
+  },
 ): Promise<void> {
   const { epoch, recipient, wrap, seq, offerer } = offered
   return transact(database, async (connection) => {

@@ -16,7 +16,10 @@ type InviteEntry = Roster['invites'][number]
 /** The effect of every op but `create`, which only the genesis has. */
 export const EFFECTS = {
   create: ({ draft }) => draft,
-  invite: ({ draft, op, commit }) => ({ ...draft, invites: [...draft.invites, inviteFrom(op, creatorOf(commit.author), commit.payload.seq)] }),
+  invite: ({ draft, op, commit }) => ({
+    ...draft,
+    invites: [...draft.invites, inviteFrom(op, creatorOf(commit.author), commit.payload.seq)],
+  }),
   'revoke-invite': ({ draft, op }) => withInvite(draft, op.invite, (invite) => ({ ...invite, state: 'revoked' })),
   join: ({ draft, cards, commit: { author, payload } }) => {
     if (author?.kind !== 'invite') throw new ClavigerError('not_authorised')
@@ -108,7 +111,19 @@ function closed({ segments }: MemberEntry, seq: number): MemberEntry['segments']
 
 function inviteFrom(op: OpOf<'invite'>, creator: IdentityId, seq: number): InviteEntry {
   const { signingKey, kemKey, role, mode, expiresAt, maxUses } = op
-  return { id: inviteIdOf(signingKey), state: 'live', signingKey, kemKey, role, mode, expiresAt, maxUses, uses: 0, creator, createdSeq: seq }
+  return {
+    id: inviteIdOf(signingKey),
+    state: 'live',
+    signingKey,
+    kemKey,
+    role,
+    mode,
+    expiresAt,
+    maxUses,
+    uses: 0,
+    creator,
+    createdSeq: seq,
+  }
 }
 
 function used(invite: InviteEntry): InviteEntry {

@@ -86,7 +86,11 @@ export async function wrapEpochSecret(secret: EpochSecret, at: EpochContext, rec
 }
 
 /** A wrap that carries its own encapsulation (80 bytes in suite 1): what heals a missing or bad one. */
-export async function wrapAlone(secret: EpochSecret, at: EpochContext, recipient: Pick<Recipient, 'kemKey' | 'kemKeyId'>): Promise<Uint8Array> {
+export async function wrapAlone(
+  secret: EpochSecret,
+  at: EpochContext,
+  recipient: Pick<Recipient, 'kemKey' | 'kemKeyId'>,
+): Promise<Uint8Array> {
   const wrapper = await epochWrapper(secret, at)
   return concat(wrapper.ephemeral.publicKey, await sealTo(wrapper, recipient))
 }
@@ -170,7 +174,10 @@ async function epochWrapper(secret: EpochSecret, at: EpochContext): Promise<Epoc
   return { secret, kem, aad, ephemeral: await kem.deriveKeyPair(derive(secret, 'wrap', aad)) }
 }
 
-async function sealTo({ secret, kem, ephemeral, aad }: EpochWrapper, recipient: Pick<Recipient, 'kemKey' | 'kemKeyId'>): Promise<Uint8Array> {
+async function sealTo(
+  { secret, kem, ephemeral, aad }: EpochWrapper,
+  recipient: Pick<Recipient, 'kemKey' | 'kemKeyId'>,
+): Promise<Uint8Array> {
   const info = wrapInfo(recipient.kemKeyId)
   const { ciphertext } = await sealBase({ kem, recipientPublicKey: recipient.kemKey, ephemeral, info, aad, plaintext: secret })
   return ciphertext

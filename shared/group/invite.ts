@@ -89,7 +89,11 @@ export interface InviteOptions {
 }
 
 /** The op that enrols an invite, with its key’s own proof. */
-export async function planInvite(keys: InviteKeys, options: InviteOptions, at: { group: GroupId; creator: IdentityId }): Promise<OpOf<'invite'>> {
+export async function planInvite(
+  keys: InviteKeys,
+  options: InviteOptions,
+  at: { group: GroupId; creator: IdentityId },
+): Promise<OpOf<'invite'>> {
   const terms = { signingKey: keys.signer.publicKey, kemKey: keys.kem.publicKey, ...options }
   const proof = asSignature(await keys.signer.sign(inviteProofMessage(at.group, at.creator, terms)))
   return { type: 'invite', ...terms, proof }

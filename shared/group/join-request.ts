@@ -64,7 +64,8 @@ export async function verifyJoinRequest(group: GroupId, roster: Roster, bytes: U
   const { statement: statementBytes, signatures } = envelopeCodec.decode(bytes)
   const statement = statementCodec.decode(statementBytes)
   const invite = findInvite(roster, statement.invite)
-  if (!statement.group.every((byte, index) => byte === group[index]) || invite?.mode !== 'approve') throw new ClavigerError('invite_invalid')
+  if (!statement.group.every((byte, index) => byte === group[index]) || invite?.mode !== 'approve')
+    throw new ClavigerError('invite_invalid')
   if (invite.state !== 'live') throw new ClavigerError('invite_spent')
   const cards = decodeCards(statement.cards)
   const keys = [invite.signingKey, cards.newest.signingKey]

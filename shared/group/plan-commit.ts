@@ -34,7 +34,12 @@ const NO_ROSTER = new Uint8Array(32)
  *
  * @throws ClavigerError with the number of the rule that the intent breaks.
  */
-export function planCommit(state: GroupState | null, author: Pick<Signer, 'publicKey'>, intent: CommitIntent, suite: SuiteId = 1): CommitPlan {
+export function planCommit(
+  state: GroupState | null,
+  author: Pick<Signer, 'publicKey'>,
+  intent: CommitIntent,
+  suite: SuiteId = 1,
+): CommitPlan {
   const draft: CommitPayload = {
     v: 1,
     suite: state?.roster.suite ?? suite,

@@ -27,7 +27,9 @@ export function safetyNumber(group: GroupId, one: SafetyParty, other: SafetyPart
   const facts = parties.map(({ id, signingKey, kemKey, cardRevision }) => [id, signingKey, kemKey, cardRevision])
   const hash = hashLabelled('safety-number', encodeCanonical([group, facts]))
   const bytes = hkdfExpand(hash, labelled('safety-number'), GROUPS * BYTES_PER_GROUP)
-  return Array.from({ length: GROUPS }, (_, index) => digits(bytes.subarray(index * BYTES_PER_GROUP, (index + 1) * BYTES_PER_GROUP))).join(' ')
+  return Array.from({ length: GROUPS }, (_, index) => digits(bytes.subarray(index * BYTES_PER_GROUP, (index + 1) * BYTES_PER_GROUP))).join(
+    ' ',
+  )
 }
 
 function digits(bytes: Uint8Array): string {

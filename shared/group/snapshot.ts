@@ -58,7 +58,8 @@ export async function openSnapshotAhead(trusted: GroupState, snapshot: SnapshotB
 
 function rosterOf(commit: Commit, bytes: Uint8Array): Roster {
   const roster = decodeRoster(bytes)
-  const matches = sameBytes(rosterHash(roster), commit.payload.roster) && roster.seq === commit.payload.seq && roster.history.size === roster.seq
+  const matches =
+    sameBytes(rosterHash(roster), commit.payload.roster) && roster.seq === commit.payload.seq && roster.history.size === roster.seq
   if (!matches) throw new ClavigerError('roster_mismatch')
   return roster
 }

@@ -62,9 +62,14 @@ export interface CheckedBody {
  *
  * @throws ClavigerError `body_invalid`.
  */
-export function checkHashes(header: { readonly bodyHash: Uint8Array | null; readonly bodyLength: number }, suite: SuiteId, hashes: Uint8Array): CheckedBody {
+export function checkHashes(
+  header: { readonly bodyHash: Uint8Array | null; readonly bodyLength: number },
+  suite: SuiteId,
+  hashes: Uint8Array,
+): CheckedBody {
   const length = header.bodyLength
-  const holds = header.bodyHash !== null && hashes.length === hashListBytes(length) && equalBytes(bodyHash({ suite, length, hashes }), header.bodyHash)
+  const holds =
+    header.bodyHash !== null && hashes.length === hashListBytes(length) && equalBytes(bodyHash({ suite, length, hashes }), header.bodyHash)
   if (!holds) throw new ClavigerError('body_invalid')
   return { length, hashes }
 }
@@ -82,5 +87,6 @@ export function sealedChunkBytes(length: number, index: number): number {
 
 /** @throws RangeError for a length no body has. */
 export function assertBodyLength(length: number): void {
-  if (!Number.isSafeInteger(length) || length < 0 || length > BODY_BYTES_MAX) throw new RangeError(`a body must be at most ${BODY_BYTES_MAX} bytes, got ${length}`)
+  if (!Number.isSafeInteger(length) || length < 0 || length > BODY_BYTES_MAX)
+    throw new RangeError(`a body must be at most ${BODY_BYTES_MAX} bytes, got ${length}`)
 }

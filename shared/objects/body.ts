@@ -13,7 +13,17 @@ import type { SuiteId } from '../crypto/suites.ts'
 import { ClavigerError } from '../errors.ts'
 import { CHUNK_BYTES, INLINE_BODY_BYTES_MAX } from '../limits.ts'
 import type { CheckedBody } from './body-layout.ts'
-import { assertBodyLength, bodyHash, checkChunk, checkHashes, chunkCount, chunkHash, SEALED_CHUNK_BYTES, sealedBodyBytes, sealedChunkBytes } from './body-layout.ts'
+import {
+  assertBodyLength,
+  bodyHash,
+  checkChunk,
+  checkHashes,
+  chunkCount,
+  chunkHash,
+  SEALED_CHUNK_BYTES,
+  sealedBodyBytes,
+  sealedChunkBytes,
+} from './body-layout.ts'
 import { ChunkHashes } from './chunk-hashes.ts'
 import type { DekContext } from './dek.ts'
 import { bodyKey } from './dek.ts'
@@ -64,7 +74,11 @@ export function sealBody(secret: BodySecret, source: AsyncIterable<Uint8Array> |
   }
 }
 
-async function* sealChunks(secret: BodySecret, source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, finish: (summary: BodySummary) => void): AsyncGenerator<Uint8Array> {
+async function* sealChunks(
+  secret: BodySecret,
+  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  finish: (summary: BodySummary) => void,
+): AsyncGenerator<Uint8Array> {
   const key = bodyKey(secret.dek, secret.context)
   const hashes = new ChunkHashes()
   let length = 0
@@ -87,7 +101,8 @@ function summarise(suite: SuiteId, length: number, hashes: Uint8Array): BodySumm
 
 /** Seals a small body in one piece. @param plaintext - at most {@link INLINE_BODY_BYTES_MAX} bytes. */
 export async function sealInlineBody(secret: BodySecret, plaintext: Uint8Array): Promise<BodySummary & { readonly sealed: Uint8Array }> {
-  if (plaintext.length > INLINE_BODY_BYTES_MAX) throw new RangeError(`plaintext must be at most ${INLINE_BODY_BYTES_MAX} bytes, got ${plaintext.length}`)
+  if (plaintext.length > INLINE_BODY_BYTES_MAX)
+    throw new RangeError(`plaintext must be at most ${INLINE_BODY_BYTES_MAX} bytes, got ${plaintext.length}`)
   const sealed = await withBodyKey(secret, (key) => sealAesGcm(key, chunkNonce(0, true), NO_AAD, plaintext))
   return { ...summarise(secret.suite, plaintext.length, chunkHash(sealed)), sealed }
 }
@@ -100,7 +115,8 @@ export interface BodyHeader {
 
 /** Opens a small body. @throws ClavigerError `body_invalid`, `decryption_failed`. */
 export async function openInlineBody(secret: BodySecret, header: BodyHeader, sealed: Uint8Array): Promise<Uint8Array> {
-  if (header.bodyLength > INLINE_BODY_BYTES_MAX || sealed.length !== sealedBodyBytes(header.bodyLength)) throw new ClavigerError('body_invalid')
+  if (header.bodyLength > INLINE_BODY_BYTES_MAX || sealed.length !== sealedBodyBytes(header.bodyLength))
+    throw new ClavigerError('body_invalid')
   checkHashes(header, secret.suite, chunkHash(sealed))
   return withBodyKey(secret, (key) => openAesGcm(key, chunkNonce(0, true), NO_AAD, sealed))
 }
@@ -134,13 +150,18 @@ export async function* openBodyRange(stored: StoredBody, start = 0, end: number 
   }
 }
 
-async function* openChunks({ secret, body, read }: StoredBody, first: number, last: number): AsyncGenerator<{ readonly index: number; readonly plain: Uint8Array }> {
+async function* openChunks(
+  { secret, body, read }: StoredBody,
+  first: number,
+  last: number,
+): AsyncGenerator<{ readonly index: number; readonly plain: Uint8Array }> {
   const key = bodyKey(secret.dek, secret.context)
   const lastOfBody = chunkCount(body.length) - 1
   let index = first
   try {
     for await (const { bytes, isLast } of rechunk(read(first * SEALED_CHUNK_BYTES, spanBytes(body, first, last)), SEALED_CHUNK_BYTES)) {
-      if (isLast !== (index === last) || bytes.length !== sealedChunkBytes(body.length, index)) throw new ClavigerError('body_invalid', undefined, { data: { chunk: index } })
+      if (isLast !== (index === last) || bytes.length !== sealedChunkBytes(body.length, index))
+        throw new ClavigerError('body_invalid', undefined, { data: { chunk: index } })
       checkChunk(body, index, bytes)
       yield { index, plain: await openAesGcm(key, chunkNonce(index, index === lastOfBody), NO_AAD, bytes) }
       index += 1
@@ -177,5 +198,6 @@ function chunkNonce(index: number, isLast: boolean): Uint8Array {
 /** @throws RangeError unless `[start, end)` is within a body of `length` bytes. */
 export function assertRange(start: number, end: number, length: number): void {
   const isWhole = Number.isSafeInteger(start) && Number.isSafeInteger(end)
-  if (!isWhole || start < 0 || end < start || end > length) throw new RangeError(`range must be within 0 and ${length}, got ${start} to ${end}`)
+  if (!isWhole || start < 0 || end < start || end > length)
+    throw new RangeError(`range must be within 0 and ${length}, got ${start} to ${end}`)
 }

@@ -39,7 +39,10 @@ const AUTHORITY_RULES = {
   /** A reader holds every DEK and could otherwise write; so could a writer who was demoted. */
   O8_authorMayWriteThen: { code: 'not_authorised', holds: ({ segment }) => segment !== null && canWrite(segment.role) },
   /** Any member could rename the group for everybody. */
-  O9_profileIsWrittenByAdmins: { code: 'not_authorised', holds: ({ header, segment }) => !equalBytes(header.object, PROFILE_OBJECT_ID) || segment?.role === 'admin' },
+  O9_profileIsWrittenByAdmins: {
+    code: 'not_authorised',
+    holds: ({ header, segment }) => !equalBytes(header.object, PROFILE_OBJECT_ID) || segment?.role === 'admin',
+  },
   /** A header that names one epoch and another’s head could be dated before a removal and sealed after it, or skip the page that must vouch for it. */
   O10_epochIsThatOfTheHead: { code: 'rule_violated', holds: ({ roster, header }) => epochFits(roster, header) },
 } as const satisfies Record<string, Rule<Judgement>>
@@ -47,11 +50,13 @@ const AUTHORITY_RULES = {
 /** Rules between the version a client holds and one it is offered. */
 const SUCCESSION_RULES = {
   /** One object’s history would be continued with another’s. */
-  O11_sameObject: ({ held, next }) => equalBytes(held.header.object, next.header.object) && equalBytes(held.header.group, next.header.group),
+  O11_sameObject: ({ held, next }) =>
+    equalBytes(held.header.object, next.header.object) && equalBytes(held.header.group, next.header.group),
   /** The server would show an older version as the latest, or a second one of the same number. */
   O12_versionGrows: ({ held, next }) => next.header.version > held.header.version || isSameHeader(held, next),
   /** Two members would be shown two histories of one object. */
-  O13_previousIsTheOneHeld: ({ held, next }) => next.header.version !== held.header.version + 1 || (next.header.previous !== null && equalBytes(next.header.previous, held.hash)),
+  O13_previousIsTheOneHeld: ({ held, next }) =>
+    next.header.version !== held.header.version + 1 || (next.header.previous !== null && equalBytes(next.header.previous, held.hash)),
   /** A later version could be dated before the removal of its author. */
   O14_headNeverGoesBack: ({ held, next }) => next.header.at.seq >= held.header.at.seq,
 } as const satisfies Record<string, (pair: { readonly held: SignedHeader; readonly next: SignedHeader }) => boolean>
@@ -94,7 +99,8 @@ export type Succession = 'first' | 'same' | 'next' | 'later'
 export function judgeSuccessor(held: SignedHeader | null, next: SignedHeader): Succession {
   if (held === null) return 'first'
   for (const [rule, holds] of Object.entries(SUCCESSION_RULES)) {
-    if (!holds({ held, next })) throw new ClavigerError('object_fork', `the version breaks ${rule}`, { data: { rule, held: held.bytes, offered: next.bytes } })
+    if (!holds({ held, next }))
+      throw new ClavigerError('object_fork', `the version breaks ${rule}`, { data: { rule, held: held.bytes, offered: next.bytes } })
   }
   if (next.header.version === held.header.version) return 'same'
   return next.header.version === held.header.version + 1 ? 'next' : 'later'

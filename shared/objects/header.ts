@@ -85,7 +85,8 @@ const STRUCTURE_RULES = {
   /** A half tombstone would be a deletion to one client and content to another. */
   O3_tombstoneIsBare: ({ header }) => (isTombstone(header) ? isBare(header) : isFull(header)),
   /** Two encodings of one place in a batch would be two envelopes for one signature. */
-  O4_batchPathFits: ({ batch }) => batch === null || (batch.index < batch.size && batch.path.length === pathLength(batch.index, batch.size)),
+  O4_batchPathFits: ({ batch }) =>
+    batch === null || (batch.index < batch.size && batch.path.length === pathLength(batch.index, batch.size)),
 } as const satisfies Record<string, (parts: { readonly header: Header; readonly batch: HeaderBatch | null }) => boolean>
 
 /** Whether a header says that its object is deleted. */
@@ -116,7 +117,11 @@ export function headerHash(headerBytes: Uint8Array): Uint8Array {
 }
 
 /** The bytes of an envelope. Made by `signHeader`, kept as they are ever after. */
-export function encodeEnvelope(envelope: { readonly header: Uint8Array; readonly signature: Signature; readonly batch: HeaderBatch | null }): Uint8Array {
+export function encodeEnvelope(envelope: {
+  readonly header: Uint8Array
+  readonly signature: Signature
+  readonly batch: HeaderBatch | null
+}): Uint8Array {
   return envelopeCodec.encode({ header: envelope.header, signature: envelope.signature, batch: envelope.batch })
 }
 
@@ -160,9 +165,10 @@ const batchVerdicts = new BoundedCache<{ verdict: Promise<boolean> | undefined }
  * @throws ClavigerError `invalid_signature`.
  */
 export async function verifyHeader(signed: SignedHeader, signingKey: SigningPublicKey): Promise<void> {
-  const holds = signed.batch === null
-    ? await verifySignature(signingKey, headerMessage(signed.hash), signed.signature)
-    : await verifyInBatch(signed, signed.batch, signingKey)
+  const holds =
+    signed.batch === null
+      ? await verifySignature(signingKey, headerMessage(signed.hash), signed.signature)
+      : await verifyInBatch(signed, signed.batch, signingKey)
   if (!holds) throw new ClavigerError('invalid_signature', undefined, { data: { author: signed.header.author } })
 }
 

@@ -52,7 +52,8 @@ export function checkPartition(pages: readonly (PageBounds & { readonly entries:
   let expected: Uint8Array | null = range.lo
   for (const page of pages) {
     if (expected === null || compareBytes(page.lo, expected) !== 0) throw new ClavigerError('malformed', 'pages must follow each other')
-    if (page.hi !== null && compareBytes(page.lo, page.hi) >= 0) throw new ClavigerError('malformed', 'a page must not end before it starts')
+    if (page.hi !== null && compareBytes(page.lo, page.hi) >= 0)
+      throw new ClavigerError('malformed', 'a page must not end before it starts')
     checkEntries(page.entries)
     if (!areWithin(page.entries, page)) throw new ClavigerError('malformed', 'entries must be within the bounds of their page')
     expected = page.hi
@@ -76,7 +77,10 @@ export function areWithin(records: Uint8Array, bounds: PageBounds, recordBytes: 
  *
  * @returns packed entries, sorted.
  */
-export function entriesOnlyInOne(oldRuns: readonly Uint8Array[], newRuns: readonly Uint8Array[]): { onlyInOld: Uint8Array; onlyInNew: Uint8Array } {
+export function entriesOnlyInOne(
+  oldRuns: readonly Uint8Array[],
+  newRuns: readonly Uint8Array[],
+): { onlyInOld: Uint8Array; onlyInNew: Uint8Array } {
   const left = mergeRuns(oldRuns)
   const right = mergeRuns(newRuns)
   return { onlyInOld: difference(left, right), onlyInNew: difference(right, left) }

@@ -29,7 +29,8 @@ export interface OpenedPage {
  */
 export function sealPage(keys: EpochSealKeys, page: OpenedPage): Uint8Array {
   const count = checkEntries(page.entries)
-  if (page.deks.length !== count * SYMMETRIC_KEY_BYTES) throw new TypeError(`deks must be ${count * SYMMETRIC_KEY_BYTES} bytes, got ${page.deks.length}`)
+  if (page.deks.length !== count * SYMMETRIC_KEY_BYTES)
+    throw new TypeError(`deks must be ${count * SYMMETRIC_KEY_BYTES} bytes, got ${page.deks.length}`)
   if (count === 0) return new Uint8Array(0)
   return sealWithNonce(keys.page, pageAad(keys, page), page.deks)
 }
@@ -39,7 +40,10 @@ export function sealPage(keys: EpochSealKeys, page: OpenedPage): Uint8Array {
  *
  * @throws ClavigerError `decryption_failed`; `malformed` or `limit_exceeded` for entries that are no page’s.
  */
-export function openPage(keys: EpochSealKeys, page: { readonly pageId: PageId; readonly entries: Uint8Array; readonly sealed: Uint8Array }): OpenedPage {
+export function openPage(
+  keys: EpochSealKeys,
+  page: { readonly pageId: PageId; readonly entries: Uint8Array; readonly sealed: Uint8Array },
+): OpenedPage {
   const { pageId, entries, sealed } = page
   const count = checkEntries(entries)
   if (sealed.length !== sealedPageBytes(count)) throw new ClavigerError('decryption_failed')

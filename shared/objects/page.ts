@@ -69,7 +69,8 @@ export function encodePairs(pairs: readonly Pair[]): Uint8Array {
 
 /** Unpacks pairs. @throws ClavigerError `malformed` unless they are whole, sorted and different. */
 export function decodePairs(pairs: Uint8Array): Pair[] {
-  if (pairs.length % PAIR_BYTES !== 0 || !isAscending(pairs, PAIR_BYTES)) throw new ClavigerError('malformed', 'pairs must be whole, sorted and different')
+  if (pairs.length % PAIR_BYTES !== 0 || !isAscending(pairs, PAIR_BYTES))
+    throw new ClavigerError('malformed', 'pairs must be whole, sorted and different')
   return Array.from({ length: pairs.length / PAIR_BYTES }, (_, index) => pairAt(pairs, index * PAIR_BYTES))
 }
 
@@ -129,7 +130,8 @@ function orderOf(recordBytes: number): RecordOrder {
 
 /** One packed pair. */
 export function encodePair({ object, generation }: Pair): Uint8Array {
-  if (!Number.isInteger(generation) || generation < 1 || generation > 0xffff_ffff) throw new RangeError(`generation must be from 1 to 2^32 - 1, got ${generation}`)
+  if (!Number.isInteger(generation) || generation < 1 || generation > 0xffff_ffff)
+    throw new RangeError(`generation must be from 1 to 2^32 - 1, got ${generation}`)
   const pair = new Uint8Array(PAIR_BYTES)
   pair.set(asObjectId(object))
   new DataView(pair.buffer).setUint32(OBJECT_ID_BYTES, generation)

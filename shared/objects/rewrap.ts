@@ -136,7 +136,8 @@ function looseSeries(loose: readonly RangeDek[]): Series {
   const series = { entries: new Uint8Array(records.length * ENTRY_BYTES), deks: new Uint8Array(records.length * SYMMETRIC_KEY_BYTES) }
   for (const [index, { pair, headerHash, dek }] of records.entries()) {
     if (headerHash.length !== HASH_BYTES) throw new TypeError(`headerHash must be ${HASH_BYTES} bytes`)
-    if (index > 0 && comparePairs(series.entries, (index - 1) * ENTRY_BYTES, pair, 0) === 0) throw new ClavigerError('malformed', 'a loose DEK is given twice')
+    if (index > 0 && comparePairs(series.entries, (index - 1) * ENTRY_BYTES, pair, 0) === 0)
+      throw new ClavigerError('malformed', 'a loose DEK is given twice')
     series.entries.set(pair, index * ENTRY_BYTES)
     series.entries.set(headerHash, index * ENTRY_BYTES + PAIR_BYTES)
     series.deks.set(dek, index * SYMMETRIC_KEY_BYTES)
@@ -194,7 +195,10 @@ class SeriesWriter {
   }
 
   written(): Series {
-    return { entries: this.#entries.subarray(0, this.#count * ENTRY_BYTES), deks: this.#deks.subarray(0, this.#count * SYMMETRIC_KEY_BYTES) }
+    return {
+      entries: this.#entries.subarray(0, this.#count * ENTRY_BYTES),
+      deks: this.#deks.subarray(0, this.#count * SYMMETRIC_KEY_BYTES),
+    }
   }
 }
 

@@ -50,7 +50,12 @@ export const Welcome = z.strictObject({ type: z.literal('welcome'), identity: by
 export type Welcome = z.infer<typeof Welcome>
 
 /** Client → server. `params` is judged by the method’s own schema. */
-export const Request = z.strictObject({ type: z.literal('request'), id: uint(), method: z.string().check(z.maxLength(64)), params: z.unknown() })
+export const Request = z.strictObject({
+  type: z.literal('request'),
+  id: uint(),
+  method: z.string().check(z.maxLength(64)),
+  params: z.unknown(),
+})
 export type Request = z.infer<typeof Request>
 
 export const Reply = z.strictObject({ type: z.literal('reply'), id: uint(), result: z.unknown() })
@@ -194,14 +199,26 @@ export const METHODS = {
 
   // Objects
   /** Starts the feed of a group after change `cursor`, without commits up to `seq`. */
-  'feed.subscribe': { params: z.strictObject({ group: groupId, cursor: uint(), seq: uint() }), result: z.strictObject({ head: HeadSchema, change: uint() }) },
+  'feed.subscribe': {
+    params: z.strictObject({ group: groupId, cursor: uint(), seq: uint() }),
+    result: z.strictObject({ head: HeadSchema, change: uint() }),
+  },
   'feed.unsubscribe': { params: z.strictObject({ group: groupId }), result: empty },
   'object.put': {
-    params: z.strictObject({ group: groupId, seq: uint(), epoch, items: z.array(putItem).check(z.minLength(1), z.maxLength(limits.BATCH_ITEMS_MAX)) }),
+    params: z.strictObject({
+      group: groupId,
+      seq: uint(),
+      epoch,
+      items: z.array(putItem).check(z.minLength(1), z.maxLength(limits.BATCH_ITEMS_MAX)),
+    }),
     result: z.strictObject({ results: z.array(putResult) }),
   },
   'object.get': {
-    params: z.strictObject({ group: groupId, objects: z.array(objectId).check(z.maxLength(limits.BATCH_ITEMS_MAX)), openPages: z.array(pageId).check(z.maxLength(limits.BATCH_ITEMS_MAX)) }),
+    params: z.strictObject({
+      group: groupId,
+      objects: z.array(objectId).check(z.maxLength(limits.BATCH_ITEMS_MAX)),
+      openPages: z.array(pageId).check(z.maxLength(limits.BATCH_ITEMS_MAX)),
+    }),
     /** As many of the first ones as fit into an answer, at least one: the rest is to be asked for again. */
     result: z.strictObject({ seq: uint(), objects: z.array(z.nullable(storedObject)) }),
   },
@@ -222,7 +239,14 @@ export const METHODS = {
   'body.begin': { params: z.strictObject({ group: groupId, bodyId }), result: z.strictObject({ partsPresent: z.array(uint()) }) },
   'body.write': {
     /** `last` marks the frame that completes its part; `durable` answers it once the part is stored. */
-    params: z.strictObject({ group: groupId, bodyId, part: uint(), offset: uint(limits.BODY_PART_BYTES), data: bytesUpTo(limits.BODY_FRAME_BYTES), last: z.boolean() }),
+    params: z.strictObject({
+      group: groupId,
+      bodyId,
+      part: uint(),
+      offset: uint(limits.BODY_PART_BYTES),
+      data: bytesUpTo(limits.BODY_FRAME_BYTES),
+      last: z.boolean(),
+    }),
     result: z.strictObject({ durable: z.boolean() }),
   },
   'body.complete': { params: z.strictObject({ group: groupId, bodyId, hashes: bytesUpTo(limits.HASH_LIST_BYTES_MAX) }), result: empty },
@@ -275,7 +299,11 @@ export const METHODS = {
   },
   /** Lists a DEK that does not open, so that it does not block retiring; or one written by a since-removed author. */
   'dek.report': {
-    params: z.strictObject({ group: groupId, epoch, deks: z.array(z.strictObject({ object: objectId, generation })).check(z.maxLength(limits.BATCH_ITEMS_MAX)) }),
+    params: z.strictObject({
+      group: groupId,
+      epoch,
+      deks: z.array(z.strictObject({ object: objectId, generation })).check(z.maxLength(limits.BATCH_ITEMS_MAX)),
+    }),
     result: empty,
   },
 } as const

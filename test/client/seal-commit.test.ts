@@ -23,9 +23,17 @@ async function groupOfFour(): Promise<{ log: Log; secrets: SecretSource }> {
 
 /** The state as if a key had slipped past every check. */
 function withBlockingKey(state: GroupState, who: 'member' | 'invite', id: Uint8Array): GroupState {
-  const spoilt = <Entry extends { readonly id: Uint8Array }>(entry: Entry): Entry => (String(entry.id) === String(id) ? { ...entry, kemKey: BLOCKING_KEY } : entry)
+  const spoilt = <Entry extends { readonly id: Uint8Array }>(entry: Entry): Entry =>
+    String(entry.id) === String(id) ? { ...entry, kemKey: BLOCKING_KEY } : entry
   const { members, invites } = state.roster
-  return { ...state, roster: { ...state.roster, members: who === 'member' ? members.map(spoilt) : members, invites: who === 'invite' ? invites.map(spoilt) : invites } }
+  return {
+    ...state,
+    roster: {
+      ...state.roster,
+      members: who === 'member' ? members.map(spoilt) : members,
+      invites: who === 'invite' ? invites.map(spoilt) : invites,
+    },
+  }
 }
 
 describe('A74: a recipient whose key cannot be sealed to', () => {
@@ -39,7 +47,10 @@ describe('A74: a recipient whose key cannot be sealed to', () => {
     expect(recipients(after.roster).map(({ principal }) => principal)).toEqual([alice.id, dave.id])
     expect(params.wraps).toHaveLength(2)
     const [, wrap] = params.wraps
-    const opened = await unwrapEpochSecret(dave.kemPrivateKey, epochContext(after, after.roster.epoch), { enc: params.enc, wrap: wrap ?? new Uint8Array(0) })
+    const opened = await unwrapEpochSecret(dave.kemPrivateKey, epochContext(after, after.roster.epoch), {
+      enc: params.enc,
+      wrap: wrap ?? new Uint8Array(0),
+    })
     expect(opened).toEqual(secret)
   })
 

@@ -12,7 +12,8 @@ import { GroupLife } from './group-life.ts'
 
 const STEPS = 60
 const NAMES = ['alice', 'bob', 'carol', 'dave', 'erin']
-const SEEDS = process.env['GROUP_LIFE_SEED'] === undefined ? [...crypto.getRandomValues(new Uint32Array(3))] : [Number(process.env['GROUP_LIFE_SEED'])]
+const SEEDS =
+  process.env['GROUP_LIFE_SEED'] === undefined ? [...crypto.getRandomValues(new Uint32Array(3))] : [Number(process.env['GROUP_LIFE_SEED'])]
 
 let world: World
 let database: Database

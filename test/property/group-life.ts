@@ -83,7 +83,11 @@ export class GroupLife {
   }
 
   /** A new group of the first of `names`. */
-  static async begin(world: World, database: Database, { random, names }: { random: SeededRandom; names: readonly string[] }): Promise<GroupLife> {
+  static async begin(
+    world: World,
+    database: Database,
+    { random, names }: { random: SeededRandom; names: readonly string[] },
+  ): Promise<GroupLife> {
     const life = new GroupLife(world, database, random)
     for (const name of names) life.livers.push({ actor: await world.person(name), client: null, group: null })
     const [founder] = life.livers
@@ -97,7 +101,7 @@ export class GroupLife {
   /** An active admin who is online. */
   admin(): Group {
     const admin = this.livers.find((liver) => this.#standing(liver) === 'admin' && liver.group !== null)
-    if (admin?.group == null) throw new Error('an admin must be online')
+    if (admin === undefined || admin.group === null) throw new Error('an admin must be online')
     return admin.group
   }
 
@@ -123,7 +127,8 @@ export class GroupLife {
 
   /** By the roster of whoever is furthest. */
   #standing({ actor }: Liver): Standing {
-    for (const { group } of this.livers) if (group !== null && group.head.seq > this.#known.seq) this.#known = { seq: group.head.seq, members: group.members() }
+    for (const { group } of this.livers)
+      if (group !== null && group.head.seq > this.#known.seq) this.#known = { seq: group.head.seq, members: group.members() }
     const member = this.#known.members.find(({ id }) => idKey(id) === idKey(actor.identity.id))
     if (member?.state !== 'active' || member.role === 'depositor') return 'outside'
     return member.role

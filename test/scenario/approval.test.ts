@@ -75,8 +75,12 @@ describe('an invite that asks for approval', () => {
     await waiting.promise
     const { connection } = carol
     const { id: group, epoch, head } = alice.group
-    await expect(connection.request('object.get', { group, objects: [id], openPages: [] })).rejects.toMatchObject({ code: 'not_authorised' })
-    await expect(connection.request('feed.subscribe', { group, cursor: 0, seq: head.seq })).rejects.toMatchObject({ code: 'not_authorised' })
+    await expect(connection.request('object.get', { group, objects: [id], openPages: [] })).rejects.toMatchObject({
+      code: 'not_authorised',
+    })
+    await expect(connection.request('feed.subscribe', { group, cursor: 0, seq: head.seq })).rejects.toMatchObject({
+      code: 'not_authorised',
+    })
     await expect(connection.request('join.requests', { group })).rejects.toMatchObject({ code: 'not_authorised' })
     const wraps = await world.sql('select 1 from wraps where group_id = $1 and epoch = $2', [group, epoch])
     expect(wraps).toHaveLength(1)

@@ -57,7 +57,8 @@ async function throughMallory({ actor, client, group }: CastMember): Promise<{ m
   return { mallory, group: own }
 }
 
-const bodiesOf = async (group: Group): Promise<string[]> => (await world.sql<{ state: string }>('select state from bodies where group_id = $1 order by state', [group.id])).map(({ state }) => state)
+const bodiesOf = async (group: Group): Promise<string[]> =>
+  (await world.sql<{ state: string }>('select state from bodies where group_id = $1 order by state', [group.id])).map(({ state }) => state)
 
 /** What a stream released before it failed, and how it failed. */
 async function releasedBefore(pieces: AsyncIterable<Uint8Array>): Promise<{ bytes: number; code: unknown }> {
@@ -104,7 +105,9 @@ describe('sizes', () => {
     const { id: small } = await alice.group.put(body.subarray(0, 1000))
     const object = await bob.group.get(id)
     const edges = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, MiB, 2 * MiB + 7, body.length - 1, body.length]
-    for (const start of edges) for (const end of edges) if (start <= end) expect(equalBytes(await collect(object.stream(start, end)), body.subarray(start, end))).toBe(true)
+    for (const start of edges)
+      for (const end of edges)
+        if (start <= end) expect(equalBytes(await collect(object.stream(start, end)), body.subarray(start, end))).toBe(true)
     const inline = await bob.group.get(small)
     expect(await collect(inline.stream(10, 20))).toEqual(body.subarray(10, 20))
     expect(await collect(inline.stream(10, 10))).toEqual(new Uint8Array(0))
@@ -114,7 +117,13 @@ describe('sizes', () => {
     const { alice } = await castGroup(world, {})
     for (const size of [10, 100_000]) {
       const object = await alice.group.get((await alice.group.put(pattern(size))).id)
-      for (const [start, end] of [[-1, 5], [5, 4], [0, size + 1], [0.5, 2]]) await expect(collect(object.stream(start, end))).rejects.toBeInstanceOf(RangeError)
+      for (const [start, end] of [
+        [-1, 5],
+        [5, 4],
+        [0, size + 1],
+        [0.5, 2],
+      ])
+        await expect(collect(object.stream(start, end))).rejects.toBeInstanceOf(RangeError)
     }
   })
 
@@ -324,7 +333,10 @@ describe('a stored body that is not the signed one', () => {
   const CHUNK = 20
   /** Changes what is stored of one body’s ciphertext. */
   const tamper = (id: ObjectId, sql: string): Promise<unknown> =>
-    world.sql(`update body_parts p set data = ${sql} from objects o where o.object_id = $1 and p.group_id = o.group_id and p.body_id = o.body_id and p.part = ${Math.floor((CHUNK * SEALED_CHUNK_BYTES) / BODY_PART_BYTES)}`, [id])
+    world.sql(
+      `update body_parts p set data = ${sql} from objects o where o.object_id = $1 and p.group_id = o.group_id and p.body_id = o.body_id and p.part = ${Math.floor((CHUNK * SEALED_CHUNK_BYTES) / BODY_PART_BYTES)}`,
+      [id],
+    )
   const offset = (CHUNK * SEALED_CHUNK_BYTES) % BODY_PART_BYTES
 
   test('A24: a flipped bit fails at its chunk, and nothing of the chunk is released', async () => {
@@ -334,7 +346,10 @@ describe('a stored body that is not the signed one', () => {
     await tamper(id, `set_byte(p.data, ${offset + 9}, get_byte(p.data, ${offset + 9}) # 1)`)
     const object = await bob.group.get(id)
     expect(await releasedBefore(object.stream())).toEqual({ bytes: CHUNK * CHUNK_BYTES, code: 'body_invalid' })
-    expect(await releasedBefore(object.stream(CHUNK * CHUNK_BYTES + 5, CHUNK * CHUNK_BYTES + 6))).toEqual({ bytes: 0, code: 'body_invalid' })
+    expect(await releasedBefore(object.stream(CHUNK * CHUNK_BYTES + 5, CHUNK * CHUNK_BYTES + 6))).toEqual({
+      bytes: 0,
+      code: 'body_invalid',
+    })
     // What is before and after it reads.
     expect(equalBytes(await collect(object.stream(0, CHUNK * CHUNK_BYTES)), body.subarray(0, CHUNK * CHUNK_BYTES))).toBe(true)
     expect(equalBytes(await collect(object.stream((CHUNK + 1) * CHUNK_BYTES)), body.subarray((CHUNK + 1) * CHUNK_BYTES))).toBe(true)
@@ -362,7 +377,11 @@ describe('a stored body that is not the signed one', () => {
     const forged = await sealAesGcm(key, nonce, new Uint8Array(0), new Uint8Array(CHUNK_BYTES).fill(66))
     expect(equalBytes(chunkHash(forged), chunkHash(old))).toBe(false)
     data.set(forged, offset)
-    await world.sql('update body_parts p set data = $2 from objects o where o.object_id = $1 and p.body_id = o.body_id and p.part = $3', [id, data, Math.floor((CHUNK * SEALED_CHUNK_BYTES) / BODY_PART_BYTES)])
+    await world.sql('update body_parts p set data = $2 from objects o where o.object_id = $1 and p.body_id = o.body_id and p.part = $3', [
+      id,
+      data,
+      Math.floor((CHUNK * SEALED_CHUNK_BYTES) / BODY_PART_BYTES),
+    ])
     const object = await alice.group.get(id)
     expect(await releasedBefore(object.stream())).toEqual({ bytes: CHUNK * CHUNK_BYTES, code: 'body_invalid' })
     expect(await releasedBefore(object.stream(CHUNK * CHUNK_BYTES, CHUNK * CHUNK_BYTES + 1))).toEqual({ bytes: 0, code: 'body_invalid' })
@@ -370,7 +389,8 @@ describe('a stored body that is not the signed one', () => {
 
   test('A24: parts that are gone, exchanged, shortened or too long are errors, never a shorter body', async () => {
     const { alice, bob } = await castGroup(world, { bob: {} })
-    const ofBody = 'group_id = (select group_id from objects where object_id = $1) and body_id = (select body_id from objects where object_id = $1)'
+    const ofBody =
+      'group_id = (select group_id from objects where object_id = $1) and body_id = (select body_id from objects where object_id = $1)'
     const attacks = {
       'the last part is gone': `delete from body_parts where ${ofBody} and part = 2`,
       'a part in the middle is gone': `delete from body_parts where ${ofBody} and part = 1`,

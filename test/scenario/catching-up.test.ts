@@ -95,13 +95,17 @@ describe('subscribing', () => {
     const seen = tracked(group)
     await group.ready()
     const written = new Map<string, number>()
-    const note = ({ id, version }: { id: Uint8Array; version: number }): void => void written.set(idKey(id), Math.max(version, written.get(idKey(id)) ?? 0))
+    const note = ({ id, version }: { id: Uint8Array; version: number }): void =>
+      void written.set(idKey(id), Math.max(version, written.get(idKey(id)) ?? 0))
     let isDone = false
     const writing = (async () => {
       for (let round = 0; round < 40; round += 1) {
         const first = await alice.group.put(`round ${round}`)
         note(first)
-        await Promise.all([alice.group.put('again', { id: first.id }).then(note), ...Array.from({ length: 5 }, () => alice.group.put('beside').then(note))])
+        await Promise.all([
+          alice.group.put('again', { id: first.id }).then(note),
+          ...Array.from({ length: 5 }, () => alice.group.put('beside').then(note)),
+        ])
         if (round % 10 === 5) await alice.group.rekey()
       }
       isDone = true
@@ -124,10 +128,12 @@ describe('subscribing', () => {
       if (change.type === 'epoch-opened') epochs.push(change.epoch)
     })
     const from = carol.group.epoch
-    await Promise.all([alice, bob].map(async ({ group }) => {
-      for (let commit = 0; commit < 10; commit += 1) await group.invite({ mode: 'approve' })
-      await group.rekey()
-    }))
+    await Promise.all(
+      [alice, bob].map(async ({ group }) => {
+        for (let commit = 0; commit < 10; commit += 1) await group.invite({ mode: 'approve' })
+        await group.rekey()
+      }),
+    )
     await carol.group.sync()
     await alice.group.sync()
     await bob.group.sync()
@@ -197,7 +203,12 @@ describe('a client', () => {
     })()
     proxy.refuse()
     await eventually(() => client.connection.session === null)
-    const waiting = [group.put('never', { signal: stop.signal }), group.sync({ signal: stop.signal }), group.ready({ signal: stop.signal }), group.list({ signal: stop.signal })]
+    const waiting = [
+      group.put('never', { signal: stop.signal }),
+      group.sync({ signal: stop.signal }),
+      group.ready({ signal: stop.signal }),
+      group.list({ signal: stop.signal }),
+    ]
     stop.abort()
     for (const wait of waiting) await expect(wait).rejects.toMatchObject({ name: 'AbortError' })
     expect(await reading).toBe('stopped')

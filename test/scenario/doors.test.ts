@@ -11,7 +11,8 @@ beforeAll(async () => {
 })
 afterAll(() => world.close())
 
-const roleOf = (group: Group, member: Uint8Array): string | undefined => group.members().find(({ id, state }) => state === 'active' && String(id) === String(member))?.role
+const roleOf = (group: Group, member: Uint8Array): string | undefined =>
+  group.members().find(({ id, state }) => state === 'active' && String(id) === String(member))?.role
 
 describe('a removed member', () => {
   test('A32: opens no later epoch with all keys they held and everything the server ever had', async () => {
@@ -53,7 +54,9 @@ describe('a removed member', () => {
 
   test('is brought back by an admin’s add and reads what was written meanwhile', async () => {
     const { alice, bob } = await castGroup(world, { bob: {} })
-    await (await alice.group.remove(bob.client.id)).finished
+    await (
+      await alice.group.remove(bob.client.id)
+    ).finished
     const { id } = await alice.group.put('while bob was out')
     await expect(bob.group.get(id)).rejects.toMatchObject({ code: 'not_a_member' })
     await alice.group.add(bob.client.identity.cards, 'reader')

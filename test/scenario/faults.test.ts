@@ -16,7 +16,10 @@ import { eventually, nextChange, World } from '../support/world.ts'
 
 const textOf = async (group: Group, id: ObjectId): Promise<string> => (await group.get(id)).text()
 
-async function throughMallory(world: World, { actor, client, group }: CastMember): Promise<{ mallory: LyingServer; group: Group; client: Claviger }> {
+async function throughMallory(
+  world: World,
+  { actor, client, group }: CastMember,
+): Promise<{ mallory: LyingServer; group: Group; client: Claviger }> {
   client.close()
   const mallory = await world.mallory()
   const own = await world.connect(actor, { url: mallory.url })
@@ -33,7 +36,9 @@ describe('the database goes away', () => {
     world = await World.start()
     const { hostname, username, password, pathname } = new URL(world.database.url)
     line = await TcpProxy.start({ path: `${decodeURIComponent(hostname)}/.s.PGSQL.5432` })
-    await world.addServer({ database: { kind: 'url', url: `postgres://${username}:${password}@127.0.0.1:${line.port}${pathname}?sslmode=disable` } })
+    await world.addServer({
+      database: { kind: 'url', url: `postgres://${username}:${password}@127.0.0.1:${line.port}${pathname}?sslmode=disable` },
+    })
   })
   afterAll(async () => {
     await world.close()
@@ -243,7 +248,8 @@ test('a client that was closed says so to everybody who still asks', async () =>
     const { id } = await alice.group.put('x')
     const asking = [bob.group.get(id), bob.group.put('y'), bob.group.sync()]
     bob.client.close()
-    for (const outcome of await Promise.allSettled(asking)) if (outcome.status === 'rejected') expect(hasCode(outcome.reason, 'closed')).toBe(true)
+    for (const outcome of await Promise.allSettled(asking))
+      if (outcome.status === 'rejected') expect(hasCode(outcome.reason, 'closed')).toBe(true)
     await expect(bob.group.get(id)).rejects.toMatchObject({ code: 'closed' })
     await expect(bob.group.put('z')).rejects.toMatchObject({ code: 'closed' })
   } finally {

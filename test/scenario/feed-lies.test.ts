@@ -42,16 +42,34 @@ function leaveOutCommits(mallory: LyingServer): { readonly sent: number } {
 async function headerOf({ actor, group }: CastMember): Promise<Uint8Array> {
   const content = { dekCommitment: randomBytes(32), bodyHash: randomBytes(32), bodyLength: 0, metadata: randomBytes(64) }
   const { id: author, signer } = actor.identity
-  return signHeader(signer, { v: 1, group: group.id, object: asObjectId(randomBytes(16)), version: 1, generation: 1, epoch: group.epoch, at: group.head, author, previous: null, ...content })
+  return signHeader(signer, {
+    v: 1,
+    group: group.id,
+    object: asObjectId(randomBytes(16)),
+    version: 1,
+    generation: 1,
+    epoch: group.epoch,
+    at: group.head,
+    author,
+    previous: null,
+    ...content,
+  })
 }
 
 /** The server shows a header as the newest change. */
 function show(mallory: LyingServer, group: Group, header: Uint8Array, after: number): void {
-  const event: FeedEvent = { type: 'feed', group: group.id, from: after, to: after + 1, items: [{ kind: 'header', change: after + 1, header }] }
+  const event: FeedEvent = {
+    type: 'feed',
+    group: group.id,
+    from: after,
+    to: after + 1,
+    items: [{ kind: 'header', change: after + 1, header }],
+  }
   mallory.say(event)
 }
 
-const withheld = (told: readonly GroupChange[]): unknown[] => told.flatMap((change) => (change.type === 'bad-item' && change.error.code === 'withheld' ? [change.error.data] : []))
+const withheld = (told: readonly GroupChange[]): unknown[] =>
+  told.flatMap((change) => (change.type === 'bad-item' && change.error.code === 'withheld' ? [change.error.data] : []))
 
 describe('a commit that the feed leaves out', () => {
   test('A73: one’s own removal: what the removed member wrote too late is refused in the same session all the same', async () => {

@@ -22,7 +22,10 @@ afterAll(() => world.close())
 
 /** The error a promise is rejected with. */
 async function refusal(promise: Promise<unknown>): Promise<ClavigerError> {
-  const error = await promise.then(() => null, (reason: unknown) => reason)
+  const error = await promise.then(
+    () => null,
+    (reason: unknown) => reason,
+  )
   if (!(error instanceof Error) || !('code' in error)) throw new Error('it was not refused')
   return error as ClavigerError
 }
@@ -126,10 +129,12 @@ describe('a server', () => {
     const bobGroup = await (await other.connect(bob.actor, { url: there.url })).group(bob.group.id)
     await Promise.all([aliceGroup.rekey(), bobGroup.rekey()])
     const alarms = [nextChange(aliceGroup, 'bad-item'), nextChange(bobGroup, 'bad-item')]
-    const [byAlice, byBob] = await Promise.all([alice, bob].map(({ actor }, position) => {
-      const at = (position === 0 ? aliceGroup : bobGroup).head
-      return signHead(actor.identity.signer, { group: aliceGroup.id, member: actor.identity.id, at, time: Date.now() })
-    }))
+    const [byAlice, byBob] = await Promise.all(
+      [alice, bob].map(({ actor }, position) => {
+        const at = (position === 0 ? aliceGroup : bobGroup).head
+        return signHead(actor.identity.signer, { group: aliceGroup.id, member: actor.identity.id, at, time: Date.now() })
+      }),
+    )
     if (byAlice === undefined || byBob === undefined) throw new RangeError('both have signed')
     here.say({ type: 'signed-head', group: aliceGroup.id, head: byBob })
     there.say({ type: 'signed-head', group: aliceGroup.id, head: byAlice })
@@ -185,7 +190,18 @@ describe('an invented head', () => {
     const object = asObjectId(randomBytes(16))
     const content = { dekCommitment: randomBytes(32), bodyHash: randomBytes(32), bodyLength: 0, metadata: randomBytes(64) }
     const at = { seq: head.seq, hash: randomBytes(32) as CommitHash }
-    const header = await signHeader(signer, { v: 1, group, object, version: 1, generation: 1, epoch, at, author, previous: null, ...content })
+    const header = await signHeader(signer, {
+      v: 1,
+      group,
+      object,
+      version: 1,
+      generation: 1,
+      epoch,
+      at,
+      author,
+      previous: null,
+      ...content,
+    })
     const item = { header, seal: randomBytes(72), body: randomBytes(16), bodyId: null }
     const { results } = await bob.client.connection.request('object.put', { group, seq: head.seq, epoch, items: [item] })
     expect(results).toMatchObject([{ state: 'refused', code: 'bad_head' }])
@@ -211,7 +227,12 @@ describe('what members sign about the log', () => {
   test('everybody’s head is confirmed by the others, and by nobody who is out', async () => {
     const { alice, bob, carol } = await castGroup(world, { bob: {}, carol: {} })
     await eventually(() => alice.group.lastConfirmed().length === 2)
-    expect(alice.group.lastConfirmed().map(({ member }) => idKey(member)).sort()).toEqual([bob, carol].map(({ client }) => idKey(client.id)).sort())
+    expect(
+      alice.group
+        .lastConfirmed()
+        .map(({ member }) => idKey(member))
+        .sort(),
+    ).toEqual([bob, carol].map(({ client }) => idKey(client.id)).sort())
     await alice.group.remove(carol.client.id)
     expect(alice.group.lastConfirmed().map(({ member }) => idKey(member))).toEqual([idKey(bob.client.id)])
     const again = await (await world.connect(bob.actor)).group(alice.group.id)

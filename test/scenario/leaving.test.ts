@@ -17,7 +17,11 @@ async function epochsOfObjects(group: Group): Promise<number[]> {
 }
 
 /** Everybody joins with one token, one after the other. */
-async function crowd(group: Group, size: number, options: Parameters<World['connect']>[1] = {}): Promise<{ client: Claviger; group: Group }[]> {
+async function crowd(
+  group: Group,
+  size: number,
+  options: Parameters<World['connect']>[1] = {},
+): Promise<{ client: Claviger; group: Group }[]> {
   const token = await group.invite({ maxUses: size })
   const joined: { client: Claviger; group: Group }[] = []
   for (let member = 0; member < size; member += 1) {
@@ -58,8 +62,15 @@ describe('leaving', () => {
     await Promise.all(writers.map(({ group }) => group.put('afterwards')))
     const rekeys = await rekeysAfter(world, bob.group.id, seq)
     expect(rekeys).toHaveLength(1)
-    const [left] = await world.sql<{ change_seq: number }>('select change_seq from commits where group_id = $1 and seq = $2', [bob.group.id, seq])
-    const late = await world.sql('select 1 from objects where group_id = $1 and change_seq > $2 and epoch <= $3', [bob.group.id, left?.change_seq, epoch])
+    const [left] = await world.sql<{ change_seq: number }>('select change_seq from commits where group_id = $1 and seq = $2', [
+      bob.group.id,
+      seq,
+    ])
+    const late = await world.sql('select 1 from objects where group_id = $1 and change_seq > $2 and epoch <= $3', [
+      bob.group.id,
+      left?.change_seq,
+      epoch,
+    ])
     expect(late).toEqual([])
     for (const { group } of writers) expect(await group.list()).toHaveLength(20)
   })
@@ -70,7 +81,9 @@ describe('leaving', () => {
     await carol.group.sync()
     const { head, epoch, id } = carol.group
     const item = { header: new Uint8Array(10), seal: null, body: null, bodyId: null }
-    await expect(carol.client.connection.request('object.put', { group: id, seq: head.seq, epoch, items: [item] })).rejects.toMatchObject({ code: 'rekey_owed' })
+    await expect(carol.client.connection.request('object.put', { group: id, seq: head.seq, epoch, items: [item] })).rejects.toMatchObject({
+      code: 'rekey_owed',
+    })
   })
 
   test('A38: twenty members are online, one leaves, and exactly one of the others opens the next epoch', async () => {
@@ -97,7 +110,11 @@ describe('leaving', () => {
 
   test('readers and depositors never settle: the next writer to come online does', async () => {
     const background = { background: true, jitterMs: 0 }
-    const { alice, bob, carol, dave } = await castGroup(world, { bob: {}, carol: { role: 'reader', options: background }, dave: { role: 'depositor', options: background } })
+    const { alice, bob, carol, dave } = await castGroup(world, {
+      bob: {},
+      carol: { role: 'reader', options: background },
+      dave: { role: 'depositor', options: background },
+    })
     await alice.group.rekey()
     alice.client.close()
     const owed = [carol, dave].map(({ group }) => nextChange(group, 'rekey-owed'))
@@ -160,9 +177,13 @@ describe('leaving', () => {
 
   test('whoever is removed already is removed again without a commit, whoever never was a member is refused', async () => {
     const { alice, bob } = await castGroup(world, { bob: {} })
-    await (await alice.group.remove(bob.client.id)).finished
+    await (
+      await alice.group.remove(bob.client.id)
+    ).finished
     const { head, epoch } = alice.group
-    await (await alice.group.remove(bob.client.id)).finished
+    await (
+      await alice.group.remove(bob.client.id)
+    ).finished
     expect([alice.group.head, alice.group.epoch]).toEqual([head, epoch])
     const { identity } = await world.person('mallory')
     await expect(alice.group.remove(identity.id)).rejects.toMatchObject({ code: 'not_a_member' })

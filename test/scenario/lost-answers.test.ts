@@ -16,7 +16,12 @@ beforeAll(async () => {
 afterAll(() => world.close())
 
 /** Cuts the connection just before the server sees a commit, or just before the client sees the answer. */
-function loseOnce(mallory: LyingServer, method: 'commit.submit' | 'object.put' | 'group.create', what: 'request' | 'answer', times = 1): void {
+function loseOnce(
+  mallory: LyingServer,
+  method: 'commit.submit' | 'object.put' | 'group.create',
+  what: 'request' | 'answer',
+  times = 1,
+): void {
   let left = times
   mallory.lie(method, async (_params, truth) => {
     if (left === 0) return truth()
@@ -62,7 +67,9 @@ describe('a commit', () => {
         loseOnce(mallory, 'commit.submit', what)
         await make(cast)
         // A removal also retires the epochs before it.
-        const made = (await commitsAfter(world, cast.group.id, seq)).filter(({ payload }) => payload.ops.every(({ type }) => type !== 'retire-epoch'))
+        const made = (await commitsAfter(world, cast.group.id, seq)).filter(({ payload }) =>
+          payload.ops.every(({ type }) => type !== 'retire-epoch'),
+        )
         expect(made).toHaveLength(1)
         if (name === 'leave') return
         await cast.bob.group.sync()

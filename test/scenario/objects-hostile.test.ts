@@ -34,11 +34,17 @@ const BIG = INLINE_BODY_BYTES_MAX + 1
 /** Exchanges one column or more of two rows of the objects table. */
 async function swapColumns(columns: readonly string[], left: ObjectId, right: ObjectId): Promise<void> {
   const pairs = columns.map((column) => `${column} = other.${column}`).join(', ')
-  await world.sql(`update objects o set ${pairs} from objects other where o.object_id = any($1) and other.object_id = any($1) and o.object_id <> other.object_id`, [[left, right]])
+  await world.sql(
+    `update objects o set ${pairs} from objects other where o.object_id = any($1) and other.object_id = any($1) and o.object_id <> other.object_id`,
+    [[left, right]],
+  )
 }
 
 async function swapSeals(left: ObjectId, right: ObjectId): Promise<void> {
-  await world.sql('update loose_deks o set seal = other.seal from loose_deks other where o.object_id = any($1) and other.object_id = any($1) and o.object_id <> other.object_id', [[left, right]])
+  await world.sql(
+    'update loose_deks o set seal = other.seal from loose_deks other where o.object_id = any($1) and other.object_id = any($1) and o.object_id <> other.object_id',
+    [[left, right]],
+  )
 }
 
 async function storedHeader(id: ObjectId): Promise<SignedHeader> {
@@ -56,7 +62,10 @@ async function rowsOf(id: ObjectId): Promise<{ restore(): Promise<void> }> {
   const [dek] = await world.sql('select generation, seal from loose_deks where object_id = $1', [id])
   return {
     restore: async () => {
-      await world.sql('update objects set version = $2, generation = $3, header = $4, header_hash = $5, body = $6 where object_id = $1', [id, ...Object.values(object ?? {})])
+      await world.sql('update objects set version = $2, generation = $3, header = $4, header_hash = $5, body = $6 where object_id = $1', [
+        id,
+        ...Object.values(object ?? {}),
+      ])
       await world.sql('update loose_deks set generation = $2, seal = $3 where object_id = $1', [id, ...Object.values(dek ?? {})])
     },
   }
@@ -112,7 +121,14 @@ describe('a server that shows other rows', () => {
     const { id: a } = await alice.group.put('a', { name: 'a.txt' })
     const { id: b } = await alice.group.put('b', { name: 'b.txt' })
     const [left, right] = [await storedHeader(a), await storedHeader(b)]
-    await storeHeader(a, encodeCanonical({ header: encodeCanonical({ ...left.header, metadata: right.header.metadata }), signature: left.signature, batch: null }))
+    await storeHeader(
+      a,
+      encodeCanonical({
+        header: encodeCanonical({ ...left.header, metadata: right.header.metadata }),
+        signature: left.signature,
+        batch: null,
+      }),
+    )
     await expect((await fresh(bob)).get(a)).rejects.toMatchObject({ code: 'invalid_signature' })
     // Who holds the true version is shown a second one of the same number.
     await expect(bob.group.get(a)).rejects.toMatchObject({ code: expect.stringMatching(/object_fork|invalid_signature/) })
@@ -154,7 +170,10 @@ describe('a server that shows other rows', () => {
     // The server forgets the second version and lets a client of alice that has not seen it write another.
     await older.restore()
     await (await fresh(alice)).put('two for carol', { id })
-    await expect(bob.group.get(id)).rejects.toMatchObject({ code: 'object_fork', data: { rule: 'O12_versionGrows', held: expect.any(Uint8Array), offered: expect.any(Uint8Array) } })
+    await expect(bob.group.get(id)).rejects.toMatchObject({
+      code: 'object_fork',
+      data: { rule: 'O12_versionGrows', held: expect.any(Uint8Array), offered: expect.any(Uint8Array) },
+    })
   })
 
   test('a seal that lost bits is an error and never other content', async () => {
@@ -209,7 +228,10 @@ describe('a member who forges', () => {
     const { id } = await alice.group.put('one')
     const { headerBytes, signature } = await storedHeader(id)
     const plain = decodeCanonical(headerBytes) as Record<string, unknown>
-    for (const changed of [{ ...plain, v: 0 }, { ...plain, compression: 'none' }]) {
+    for (const changed of [
+      { ...plain, v: 0 },
+      { ...plain, compression: 'none' },
+    ]) {
       await storeHeader(id, encodeCanonical({ header: encodeCanonical(changed), signature, batch: null }))
       await expect((await fresh(bob)).get(id)).rejects.toMatchObject({ code: 'malformed' })
     }
@@ -241,7 +263,9 @@ describe('somebody who was removed', () => {
     await carol.group.sync()
     expect(await read(carol.group, id)).toBe('unchanged')
     const held = await collectKeys(carol.actor.store, alice.group.id, { tokens: [], database: database.pool })
-    await (await alice.group.remove(carol.client.id)).finished
+    await (
+      await alice.group.remove(carol.client.id)
+    ).finished
     const { opened } = await attackObjects(database.pool, alice.group.id, { held, objects: [id] })
     expect(opened).toBeGreaterThan(0)
   })
@@ -287,8 +311,14 @@ async function backdated({ actor, group }: CastMember, id: ObjectId): Promise<{ 
   const seal = sealDek(epochSealKeys(secret, { group: group.id, epoch: stored.header.epoch }), { object: id, generation }, dek)
   return {
     store: async () => {
-      await world.sql('update objects set version = $2, generation = $3, header = $4, header_hash = $5, body = $6, body_id = null where object_id = $1', [id, generation, generation, envelope, decodeEnvelope(envelope).hash, sealed])
-      await world.sql('insert into loose_deks (group_id, object_id, generation, epoch, seal) values ($1, $2, $3, $4, $5) on conflict do nothing', [group.id, id, generation, stored.header.epoch, seal])
+      await world.sql(
+        'update objects set version = $2, generation = $3, header = $4, header_hash = $5, body = $6, body_id = null where object_id = $1',
+        [id, generation, generation, envelope, decodeEnvelope(envelope).hash, sealed],
+      )
+      await world.sql(
+        'insert into loose_deks (group_id, object_id, generation, epoch, seal) values ($1, $2, $3, $4, $5) on conflict do nothing',
+        [group.id, id, generation, stored.header.epoch, seal],
+      )
     },
   }
 }

@@ -247,7 +247,9 @@ describe('reads that take long', () => {
       const answer = await truth()
       asked += 1
       if (asked === 1) {
-        await (await alice.group.remove(carol.client.id)).finished
+        await (
+          await alice.group.remove(carol.client.id)
+        ).finished
         await eventually(() => group.retiredThrough === alice.group.retiredThrough)
       }
       return answer
@@ -262,7 +264,9 @@ describe('reads that take long', () => {
     await alice.group.compact()
     const ids = receipts.map(({ id }) => id)
     expect(await bob.group.getMany(ids)).toHaveLength(20)
-    await (await alice.group.remove(carol.client.id)).finished
+    await (
+      await alice.group.remove(carol.client.id)
+    ).finished
     await bob.group.sync()
     const texts = await Promise.all((await bob.group.getMany(ids)).map((object) => object.text()))
     expect(texts).toEqual(ids.map((_, index) => `record ${index}`))

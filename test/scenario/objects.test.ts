@@ -23,7 +23,13 @@ describe('writing and reading', () => {
     const { id, version } = await bob.group.put('# Plan', { name: 'plan – für alle.md', type: 'text/markdown', custom })
     expect(version).toBe(1)
     const read = await alice.group.get(id)
-    expect({ name: read.name, type: read.type, custom: read.custom, length: read.length, version: read.version }).toEqual({ name: 'plan – für alle.md', type: 'text/markdown', custom, length: 6, version: 1 })
+    expect({ name: read.name, type: read.type, custom: read.custom, length: read.length, version: read.version }).toEqual({
+      name: 'plan – für alle.md',
+      type: 'text/markdown',
+      custom,
+      length: 6,
+      version: 1,
+    })
     expect(read.author).toEqual(bob.client.id)
     expect(await read.text()).toBe('# Plan')
   })
@@ -45,7 +51,9 @@ describe('writing and reading', () => {
   test('putMany writes more than a batch, getMany reads them in the order asked, list names them all', async () => {
     const { alice, bob } = await castGroup(world, { bob: {} })
     const count = BATCH_ITEMS_MAX + 7
-    const receipts = await alice.group.putMany(Array.from({ length: count }, (_, index) => ({ body: `record ${index}`, name: `${index}.txt` })))
+    const receipts = await alice.group.putMany(
+      Array.from({ length: count }, (_, index) => ({ body: `record ${index}`, name: `${index}.txt` })),
+    )
     expect(receipts.map(({ version }) => version)).toEqual(Array.from({ length: count }, () => 1))
     const ids = receipts.map(({ id }) => id)
     expect(keysOf(await bob.group.list())).toEqual(keysOf(ids))
@@ -146,7 +154,9 @@ describe('versions', () => {
     const { id } = await alice.group.put('round 0')
     for (let round = 1; round <= 10; round += 1) {
       for (const { group } of writers) await group.sync()
-      const outcomes = await Promise.allSettled(writers.map(({ group, actor }) => group.put(`round ${round} by ${actor.name}`, { id, ifVersion: round })))
+      const outcomes = await Promise.allSettled(
+        writers.map(({ group, actor }) => group.put(`round ${round} by ${actor.name}`, { id, ifVersion: round })),
+      )
       const won = outcomes.flatMap((outcome, index) => (outcome.status === 'fulfilled' ? [writers[index]?.actor.name] : []))
       expect(won).toHaveLength(1)
       for (const outcome of outcomes) if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'version_conflict' })
@@ -186,7 +196,12 @@ describe('batches', () => {
   test('two versions of one object in one batch are the caller’s mistake', async () => {
     const { alice } = await castGroup(world, {})
     const { id } = await alice.group.put('one')
-    await expect(alice.group.putMany([{ id, body: 'two' }, { id, body: 'three' }])).rejects.toBeInstanceOf(TypeError)
+    await expect(
+      alice.group.putMany([
+        { id, body: 'two' },
+        { id, body: 'three' },
+      ]),
+    ).rejects.toBeInstanceOf(TypeError)
     expect(await textOf(alice.group, id)).toBe('one')
   })
 })

@@ -45,7 +45,15 @@ describe('two server processes', () => {
 
   test('commits on both at once are put in one order, and writes on both are all there', async () => {
     const { alice, bob } = await castGroup(world, { bob: { role: 'admin', ...there } })
-    await Promise.all([alice, bob].flatMap(({ group }) => [group.invite(), group.rekey(), group.put('one'), group.put('two'), group.invite({ mode: 'approve' })]))
+    await Promise.all(
+      [alice, bob].flatMap(({ group }) => [
+        group.invite(),
+        group.rekey(),
+        group.put('one'),
+        group.put('two'),
+        group.invite({ mode: 'approve' }),
+      ]),
+    )
     await alice.group.sync()
     await bob.group.sync()
     expect(bob.group.head).toEqual(alice.group.head)
@@ -72,11 +80,17 @@ describe('two server processes', () => {
     const { id } = await carol.group.put('for those who are left')
     for (const { connection } of [bob.client]) {
       const { id: group, head, epoch } = carol.group
-      await expect(connection.request('object.get', { group, objects: [id], openPages: [] })).rejects.toMatchObject({ code: 'not_a_member' })
-      await expect(connection.request('feed.subscribe', { group, cursor: 0, seq: head.seq })).rejects.toMatchObject({ code: 'not_a_member' })
+      await expect(connection.request('object.get', { group, objects: [id], openPages: [] })).rejects.toMatchObject({
+        code: 'not_a_member',
+      })
+      await expect(connection.request('feed.subscribe', { group, cursor: 0, seq: head.seq })).rejects.toMatchObject({
+        code: 'not_a_member',
+      })
       await expect(connection.request('log.read', { group, from: 0 })).rejects.toMatchObject({ code: 'not_a_member' })
       const item = { header: new Uint8Array(8), seal: null, body: null, bodyId: null }
-      await expect(connection.request('object.put', { group, seq: head.seq, epoch, items: [item] })).rejects.toMatchObject({ code: 'not_a_member' })
+      await expect(connection.request('object.put', { group, seq: head.seq, epoch, items: [item] })).rejects.toMatchObject({
+        code: 'not_a_member',
+      })
     }
   })
 
@@ -84,7 +98,10 @@ describe('two server processes', () => {
     const { alice, bob } = await castGroup(world, { bob: there })
     bob.client.close()
     await alice.group.rekey()
-    await world.sql('delete from wraps where group_id = $1 and recipient_key = $2', [alice.group.id, kemKeyId(bob.actor.identity.kem.publicKey)])
+    await world.sql('delete from wraps where group_id = $1 and recipient_key = $2', [
+      alice.group.id,
+      kemKeyId(bob.actor.identity.kem.publicKey),
+    ])
     const healed = nextChange(alice.group, 'healed')
     const group = await (await world.connect(bob.actor, { server: 1 })).group(alice.group.id)
     await group.ready()
@@ -130,8 +147,12 @@ describe('a server process that is cut off from the others', () => {
     const { id: after } = await alice.group.put('after')
     const { id: group, head, epoch } = bob.group
     const { connection } = bob.client
-    await expect(connection.request('object.get', { group, objects: [after], openPages: [] })).rejects.toMatchObject({ code: 'not_a_member' })
-    await expect(connection.request('epoch.read', { group, epoch: epoch + 1, recipient: new Uint8Array(32) as never, downTo: 0 })).rejects.toMatchObject({ code: expect.stringMatching(/not_a_member|not_authorised/) })
+    await expect(connection.request('object.get', { group, objects: [after], openPages: [] })).rejects.toMatchObject({
+      code: 'not_a_member',
+    })
+    await expect(
+      connection.request('epoch.read', { group, epoch: epoch + 1, recipient: new Uint8Array(32) as never, downTo: 0 }),
+    ).rejects.toMatchObject({ code: expect.stringMatching(/not_a_member|not_authorised/) })
     await expect(connection.request('feed.subscribe', { group, cursor: 0, seq: head.seq })).rejects.toMatchObject({ code: 'not_a_member' })
     await expect(bob.group.put('no')).rejects.toMatchObject({ code: 'not_a_member' })
     // The others there go on.
@@ -155,7 +176,9 @@ describe('processes of their own', () => {
       expect(await (await bob.group.get(id)).text()).toBe('across processes')
 
       const acknowledged: string[] = []
-      const writing = Array.from({ length: 200 }, (_, write) => alice.group.put(`write ${write}`).then((receipt) => acknowledged.push(idKey(receipt.id))))
+      const writing = Array.from({ length: 200 }, (_, write) =>
+        alice.group.put(`write ${write}`).then((receipt) => acknowledged.push(idKey(receipt.id))),
+      )
       const settled = Promise.allSettled(writing)
       await eventually(() => acknowledged.length > 5)
       await first.kill()

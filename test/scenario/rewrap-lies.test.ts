@@ -37,10 +37,18 @@ async function sealNonsense({ actor, group }: CastMember, which: 'all' | 'first'
     const secret = (await secretsIn(actor.store, group.id)).get(Number(epoch))
     if (secret === undefined) throw new Error('the admin has the secret')
     const keys = epochSealKeys(secret, { group: group.id, epoch: Number(epoch) })
-    const page = openPage(keys, { pageId: asPageId(Uint8Array.from(id)), entries: Uint8Array.from(entries), sealed: Uint8Array.from(sealed) })
+    const page = openPage(keys, {
+      pageId: asPageId(Uint8Array.from(id)),
+      entries: Uint8Array.from(entries),
+      sealed: Uint8Array.from(sealed),
+    })
     const deks = Uint8Array.from(page.deks)
     deks.set(randomBytes(which === 'all' ? deks.length : 32))
-    await world.sql('update key_pages set sealed = $3 where group_id = $1 and page_id = $2', [group.id, id, sealPage(keys, { ...page, deks })])
+    await world.sql('update key_pages set sealed = $3 where group_id = $1 and page_id = $2', [
+      group.id,
+      id,
+      sealPage(keys, { ...page, deks }),
+    ])
   }
   return pages.length
 }
@@ -90,7 +98,12 @@ describe('a seal that nobody needs any more', () => {
     await bob.group.putMany(ids.map((id, index) => ({ id, body: `record ${index}` })))
     const seal = randomBytes(72)
     for (const id of ids) {
-      await world.sql('insert into loose_deks (group_id, object_id, generation, epoch, seal) values ($1, $2, 1, $3, $4)', [alice.group.id, id, bob.group.epoch, seal])
+      await world.sql('insert into loose_deks (group_id, object_id, generation, epoch, seal) values ($1, $2, 1, $3, $4)', [
+        alice.group.id,
+        id,
+        bob.group.epoch,
+        seal,
+      ])
     }
     await alice.group.sync()
     await alice.group.rekey()

@@ -41,7 +41,10 @@ async function violations(group: Group, { mayBeShadowed = false } = {}): Promise
 }
 
 /** A member’s client behind a line that tests have in hand. */
-async function throughMallory({ actor, client, group }: CastMember, { background = false } = {}): Promise<{ mallory: LyingServer; group: Group; close(): void }> {
+async function throughMallory(
+  { actor, client, group }: CastMember,
+  { background = false } = {},
+): Promise<{ mallory: LyingServer; group: Group; close(): void }> {
   client.close()
   const mallory = await world.mallory()
   const own = await world.connect(actor, { url: mallory.url, background })
@@ -63,7 +66,12 @@ async function corruptLoose(id: ObjectId): Promise<void> {
 }
 
 async function corruptPages(group: Group): Promise<number> {
-  return (await world.sql('update key_pages set sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1) where group_id = $1 and count > 0 returning lo', [group.id])).length
+  return (
+    await world.sql(
+      'update key_pages set sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1) where group_id = $1 and count > 0 returning lo',
+      [group.id],
+    )
+  ).length
 }
 
 describe('a removal', () => {
@@ -73,7 +81,10 @@ describe('a removal', () => {
     const ids = await fill(bob.group, 5000)
     await alice.group.sync()
     const told = recordChanges(bob.group, 'rewrap-progress')
-    const bodies = async () => world.sql<{ sum: string }>("select md5(string_agg(body, ''::bytea order by object_id)) as sum from objects where group_id = $1", [alice.group.id])
+    const bodies = async () =>
+      world.sql<{ sum: string }>("select md5(string_agg(body, ''::bytea order by object_id)) as sum from objects where group_id = $1", [
+        alice.group.id,
+      ])
     const before = await bodies()
 
     const first = await (await alice.group.remove(carol.client.id)).finished
@@ -367,7 +378,9 @@ describe('a bad seal', () => {
   test('of a page with nothing left to fall back to loses its DEKs and no others, and blocks nothing', async () => {
     const { alice, bob, carol } = await castGroup(world, { bob: {}, carol: {} })
     const ids = await fill(bob.group, 280)
-    await (await alice.group.remove(carol.client.id)).finished
+    await (
+      await alice.group.remove(carol.client.id)
+    ).finished
     const [page] = await world.sql<{ lo: Uint8Array; hi: Uint8Array; count: number }>(
       'update key_pages set sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1) where group_id = $1 and lo = (select min(lo) from key_pages where group_id = $1) returning lo, hi, count',
       [alice.group.id],
@@ -376,12 +389,18 @@ describe('a bad seal', () => {
     const outcome = await alice.group.rewrap()
     expect(outcome).toMatchObject({ unopenable: page?.count, retiredThrough: alice.group.epoch - 1 })
     expect(await violations(alice.group)).toEqual([])
-    const lost = new Set((await world.sql<{ object_id: Uint8Array }>('select object_id from unopenable_deks where group_id = $1', [alice.group.id])).map(({ object_id: id }) => Buffer.from(id).toString('hex')))
+    const lost = new Set(
+      (await world.sql<{ object_id: Uint8Array }>('select object_id from unopenable_deks where group_id = $1', [alice.group.id])).map(
+        ({ object_id: id }) => Buffer.from(id).toString('hex'),
+      ),
+    )
     expect(lost.size).toBe(page?.count)
     await bob.group.sync()
     const kept = ids.filter((id) => !lost.has(Buffer.from(id).toString('hex')))
     expect(await textsOf(bob.group, kept)).toEqual(kept.map((id) => `record ${ids.indexOf(id)}`))
-    await bob.group.putMany(ids.flatMap((id, index) => (lost.has(Buffer.from(id).toString('hex')) ? [{ id, body: `record ${index}` }] : [])))
+    await bob.group.putMany(
+      ids.flatMap((id, index) => (lost.has(Buffer.from(id).toString('hex')) ? [{ id, body: `record ${index}` }] : [])),
+    )
     expect(await textsOf(bob.group, ids)).toEqual(recordsOf(ids))
   })
 

@@ -12,7 +12,12 @@ afterAll(() => world.close())
 const inStep = async (...groups: readonly Group[]): Promise<void> => {
   for (const group of groups) await group.sync()
 }
-const activeIds = (group: Group): string[] => group.members().filter(({ state }) => state === 'active').map(({ id }) => String(id)).sort()
+const activeIds = (group: Group): string[] =>
+  group
+    .members()
+    .filter(({ state }) => state === 'active')
+    .map(({ id }) => String(id))
+    .sort()
 
 describe('roles', () => {
   test('a reader reads everything and writes nothing', async () => {

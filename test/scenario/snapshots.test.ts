@@ -177,12 +177,36 @@ describe('A68: a snapshot that was made up', () => {
     const epoch = state.roster.epoch + 1
     const rekey = { ...(await epochPublic(secret, { suite: 1, epoch })), link: null }
     const opened = { epoch, seq, parent: state.head.hash, commitment: rekey.commitment, link: null, depositKey: rekey.depositKey }
-    const roster = change({ ...state.roster, seq, epoch, epochs: [...state.roster.epochs, opened], history: appendCommit(state.roster.history, state.head.hash) })
-    const payload = { v: 1, suite: 1, seq, parent: state.head.hash, epoch, author: signer.signer.publicKey, time: Date.now(), ops: [], roster: rosterHash(roster), rekey }
+    const roster = change({
+      ...state.roster,
+      seq,
+      epoch,
+      epochs: [...state.roster.epochs, opened],
+      history: appendCommit(state.roster.history, state.head.hash),
+    })
+    const payload = {
+      v: 1,
+      suite: 1,
+      seq,
+      parent: state.head.hash,
+      epoch,
+      author: signer.signer.publicKey,
+      time: Date.now(),
+      ops: [],
+      roster: rosterHash(roster),
+      rekey,
+    }
     const commit = await signPayload(payload, [signer])
     const { enc, wraps } = await wrapEpochSecret(secret, epochContext({ ...state, roster }, epoch), recipients(roster))
     const hash = decodeCommit(commit).hash
-    return { liar, snapshot: { commit, roster: encodeRoster(roster), consistency: consistencyPath(hashes, before.head.seq + 1), genesis: [] }, head: { seq, hash }, enc, wraps, roster }
+    return {
+      liar,
+      snapshot: { commit, roster: encodeRoster(roster), consistency: consistencyPath(hashes, before.head.seq + 1), genesis: [] },
+      head: { seq, hash },
+      enc,
+      wraps,
+      roster,
+    }
   }
 
   async function expectRefused(made: Awaited<ReturnType<typeof madeUp>>, code: string): Promise<void> {
@@ -201,13 +225,15 @@ describe('A68: a snapshot that was made up', () => {
     group.close()
   }
 
-  const withLiar = (liar: Person) => (roster: Roster): Roster => {
-    const [admin] = roster.members
-    if (admin === undefined) throw new RangeError('the group has an admin')
-    const segments = [{ fromSeq: 0, toSeq: null, role: 'admin' as const, signingKey: liar.signer.publicKey }]
-    const member = { ...admin, id: liar.id, signingKey: liar.signer.publicKey, kemKey: liar.kemPrivateKey.publicKey, segments }
-    return { ...roster, members: [...roster.members, member] }
-  }
+  const withLiar =
+    (liar: Person) =>
+    (roster: Roster): Roster => {
+      const [admin] = roster.members
+      if (admin === undefined) throw new RangeError('the group has an admin')
+      const segments = [{ fromSeq: 0, toSeq: null, role: 'admin' as const, signingKey: liar.signer.publicKey }]
+      const member = { ...admin, id: liar.id, signingKey: liar.signer.publicKey, kemKey: liar.kemPrivateKey.publicKey, segments }
+      return { ...roster, members: [...roster.members, member] }
+    }
 
   test('by the server’s own admin is refused before anything is opened or sealed', async () => {
     const liar = await person('mallory')
@@ -229,10 +255,16 @@ describe('A68: a snapshot that was made up', () => {
 
   test('by an admin of another history than one’s own is refused', async () => {
     const liar = await person('mallory')
-    const otherHistory = ({ history, ...roster }: Roster): Roster => ({ ...roster, history: { ...history, peaks: history.peaks.map(anyHash) } })
+    const otherHistory = ({ history, ...roster }: Roster): Roster => ({
+      ...roster,
+      history: { ...history, peaks: history.peaks.map(anyHash) },
+    })
     await expectRefused(await madeUp(liar, otherHistory, { signer: alice.actor.identity.signer }), 'fork')
     const honest = await madeUp(liar, (roster) => roster, { signer: alice.actor.identity.signer })
-    await expectRefused({ ...honest, snapshot: { ...honest.snapshot, consistency: honest.snapshot.consistency.map(() => anyHash()) } }, 'fork')
+    await expectRefused(
+      { ...honest, snapshot: { ...honest.snapshot, consistency: honest.snapshot.consistency.map(() => anyHash()) } },
+      'fork',
+    )
   })
 })
 

@@ -15,7 +15,8 @@ beforeAll(async () => {
 })
 afterAll(() => world.close())
 
-const keysOf = async ({ actor, group }: CastMember): Promise<string[]> => [...(await actor.store.getAll('')).keys()].filter((key) => key.includes(idKey(group.id)))
+const keysOf = async ({ actor, group }: CastMember): Promise<string[]> =>
+  [...(await actor.store.getAll('')).keys()].filter((key) => key.includes(idKey(group.id)))
 
 /** Bob is shown one history, then alice’s client meets it with its own. */
 async function forked(): Promise<{ alice: CastMember; other: World; group: Group }> {
@@ -40,7 +41,10 @@ describe('a fork', () => {
     const [, second] = await commitsAfter(other, group.id, alice.group.head.seq - 1)
     const again = await (await world.connect(alice.actor)).group(group.id)
     for (const { ended } of [group, again]) {
-      expect(ended?.cause).toMatchObject({ code: 'fork', data: { accepted: alice.group.head, acceptedCommit: own?.bytes, offered: second?.bytes } })
+      expect(ended?.cause).toMatchObject({
+        code: 'fork',
+        data: { accepted: alice.group.head, acceptedCommit: own?.bytes, offered: second?.bytes },
+      })
     }
     const { offered, acceptedCommit } = again.ended?.data ?? {}
     if (!(offered instanceof Uint8Array) || !(acceptedCommit instanceof Uint8Array)) throw new TypeError('both are there')
@@ -56,7 +60,14 @@ describe('a fork', () => {
     const again = await client.group(group.id)
     await expect(again.list()).rejects.toMatchObject({ code: 'group_stopped' })
     await expect(client.join(await tokenOf(world))).resolves.toBeDefined()
-    const asked = mallory.requests.filter(({ params }) => typeof params === 'object' && params !== null && 'group' in params && params.group instanceof Uint8Array && idKey(params.group) === idKey(group.id))
+    const asked = mallory.requests.filter(
+      ({ params }) =>
+        typeof params === 'object' &&
+        params !== null &&
+        'group' in params &&
+        params.group instanceof Uint8Array &&
+        idKey(params.group) === idKey(group.id),
+    )
     expect(asked).toEqual([])
     await other.close()
   })

@@ -24,7 +24,18 @@ interface Somebody {
 }
 
 /** What may come of an operation that others got in the way of. */
-const PASSING = ['not_a_member', 'not_authorised', 'version_conflict', 'not_found', 'invite_spent', 'last_admin', 'gave_up', 'rule_violated', 'already_member', 'unknown_group'] as const
+const PASSING = [
+  'not_a_member',
+  'not_authorised',
+  'version_conflict',
+  'not_found',
+  'invite_spent',
+  'last_admin',
+  'gave_up',
+  'rule_violated',
+  'already_member',
+  'unknown_group',
+] as const
 
 class Party {
   readonly random: () => number
@@ -99,7 +110,8 @@ class Party {
     this.people.push(somebody)
     somebody.group.on((change: GroupChange) => {
       if (change.type === 'bad-item') this.alarms.push(`${somebody.name}: ${change.error.code} ${change.error.message}`)
-      if (change.type === 'ended' && !hasCode(change.error, 'not_a_member', 'closed')) this.alarms.push(`${somebody.name}: ended, ${String(change.error)}`)
+      if (change.type === 'ended' && !hasCode(change.error, 'not_a_member', 'closed'))
+        this.alarms.push(`${somebody.name}: ended, ${String(change.error)}`)
     })
   }
 }
@@ -117,13 +129,19 @@ for (const seed of [1, 2, 3]) {
     expect(members.length).toBeGreaterThan(0)
     await eventually(async () => {
       const [first, ...others] = await party.members()
-      return first !== undefined && !first.group.isRekeyOwed && first.group.retiredThrough === first.group.epoch - 1 && others.every(({ group }) => idKey(group.head.hash) === idKey(first.group.head.hash))
+      return (
+        first !== undefined &&
+        !first.group.isRekeyOwed &&
+        first.group.retiredThrough === first.group.epoch - 1 &&
+        others.every(({ group }) => idKey(group.head.hash) === idKey(first.group.head.hash))
+      )
     })
     const [first, ...others] = members
     const listed = (await first?.group.list())?.map(idKey).sort()
     expect(listed).toEqual([...party.written.keys()].sort())
     for (const { group } of others) expect((await group.list()).map(idKey).sort()).toEqual(listed)
-    for (const { group } of members) for (const id of party.written.values()) expect(await (await group.get(id)).text()).toMatch(/^by member/)
+    for (const { group } of members)
+      for (const id of party.written.values()) expect(await (await group.get(id)).text()).toMatch(/^by member/)
     expect(party.alarms).toEqual([])
     for (const { client } of party.people) client.close()
   })

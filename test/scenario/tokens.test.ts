@@ -39,7 +39,9 @@ const revoke = async (group: Group): Promise<void> => {
 }
 const use = async (group: Group, token: string): Promise<void> => {
   const carol = await world.connect(await world.person('carol'))
-  await carol.join(token, { onWaiting: () => void group.joinRequests().then(([request]) => (request === undefined ? undefined : group.approve(request))) })
+  await carol.join(token, {
+    onWaiting: () => void group.joinRequests().then(([request]) => (request === undefined ? undefined : group.approve(request))),
+  })
 }
 const ENDS_OF_TOKENS = (['open', 'approve'] as const).flatMap((mode) => [
   { what: 'spent', mode, end: use },
@@ -51,7 +53,12 @@ async function snapshotOf(group: GroupId): Promise<Result<'log.snapshot'>['snaps
   const commits = await commitsAfter(world, group)
   const before = commits.slice(0, -1).map(({ hash }) => hash)
   const { roster } = await stateOf(group)
-  return { commit: commits.at(-1)?.bytes ?? new Uint8Array(0), roster: encodeRoster(roster), consistency: [], genesis: inclusionPath(before, 0) }
+  return {
+    commit: commits.at(-1)?.bytes ?? new Uint8Array(0),
+    roster: encodeRoster(roster),
+    consistency: [],
+    genesis: inclusionPath(before, 0),
+  }
 }
 
 /** Bob, who can only talk to mallory. */
@@ -61,7 +68,11 @@ async function bobBehind(mallory: LyingServer): Promise<{ actor: Actor; client: 
 }
 
 /** Nothing was joined, signed or kept. */
-async function expectNothingDone(mallory: LyingServer, { actor, client }: { actor: Actor; client: Claviger }, group: GroupId): Promise<void> {
+async function expectNothingDone(
+  mallory: LyingServer,
+  { actor, client }: { actor: Actor; client: Claviger },
+  group: GroupId,
+): Promise<void> {
   expect(mallory.count('commit.submit')).toBe(0)
   expect(await client.groups()).toEqual([])
   expect([...(await actor.store.getAll('g/')).keys()]).toEqual([])
@@ -76,7 +87,8 @@ describe('the server', () => {
       const mallory = await world.mallory()
       const { actor, client } = await bobBehind(mallory)
       const joining = client.join(token, {
-        onWaiting: () => void alice.group.joinRequests().then(([request]) => (request === undefined ? undefined : alice.group.approve(request))),
+        onWaiting: () =>
+          void alice.group.joinRequests().then(([request]) => (request === undefined ? undefined : alice.group.approve(request))),
       })
       const group = await joining
       await group.put('written')
@@ -92,7 +104,8 @@ describe('the server', () => {
       expect(heard.length).toBeGreaterThan(1000)
       for (const bytes of secrets) {
         expect(heard.includes(Buffer.from(bytes))).toBe(false)
-        for (const text of [toHex(bytes), toBase64Url(bytes), Buffer.from(bytes).toString('base64')]) expect(heard.includes(text)).toBe(false)
+        for (const text of [toHex(bytes), toBase64Url(bytes), Buffer.from(bytes).toString('base64')])
+          expect(heard.includes(text)).toBe(false)
       }
       expect(heard.includes(token)).toBe(false)
       // The search finds what is there: the public half.
@@ -198,7 +211,10 @@ describe('the server', () => {
     const [admin] = state.roster.members
     for (const author of [{ signer: liar.signer }, { signer: { ...liar.signer, publicKey: admin?.signingKey ?? liar.signer.publicKey } }]) {
       const commit = await forge(state, { author, ops: [ops.add(liar, 'admin')], time: Date.now() })
-      mallory.lie('log.read', (params) => ({ commits: params.from > state.head.seq + 1 ? [] : [commit], head: { seq: state.head.seq + 1, hash: state.head.hash } }))
+      mallory.lie('log.read', (params) => ({
+        commits: params.from > state.head.seq + 1 ? [] : [commit],
+        head: { seq: state.head.seq + 1, hash: state.head.hash },
+      }))
       const refusal = await bob.client.join(token).catch((error: unknown) => error)
       expect(refusal).toMatchObject({ code: author.signer.publicKey === liar.signer.publicKey ? 'not_authorised' : 'invalid_signature' })
       await expectNothingDone(mallory, bob, alice.group.id)

@@ -69,9 +69,22 @@ describe('a commit that is held back', () => {
     const object = asObjectId(randomBytes(16))
     const content = { dekCommitment: randomBytes(32), bodyHash: randomBytes(32), bodyLength: 0, metadata: randomBytes(64) }
     const { signer, id: author } = bob.actor.identity
-    const header = await signHeader(signer, { v: 1, group: id, object, version: 1, generation: 1, epoch, at: head, author, previous: null, ...content })
+    const header = await signHeader(signer, {
+      v: 1,
+      group: id,
+      object,
+      version: 1,
+      generation: 1,
+      epoch,
+      at: head,
+      author,
+      previous: null,
+      ...content,
+    })
     const item = { header, seal: randomBytes(72), body: randomBytes(16), bodyId: null }
-    await expect(behindBob.connection.request('object.put', { group: id, seq: head.seq, epoch, items: [item] })).rejects.toMatchObject({ code: 'stale_epoch' })
+    await expect(behindBob.connection.request('object.put', { group: id, seq: head.seq, epoch, items: [item] })).rejects.toMatchObject({
+      code: 'stale_epoch',
+    })
     const alarms = [admin, carol.group].map((member) => nextChange(member, 'bad-item'))
     await world.sql('update groups set change_seq = change_seq + 1 where group_id = $1', [id])
     await world.sql(

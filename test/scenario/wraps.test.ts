@@ -35,7 +35,9 @@ async function stateOf(group: Group): Promise<GroupState> {
 function spoil(mallory: LyingServer, state: GroupState, isKept: (recipient: Uint8Array) => boolean): void {
   mallory.lie('commit.submit', (params, truth) => {
     const { state: after } = foldCommit(state, decodeCommit(params.commit))
-    const wraps = recipients(after.roster).map(({ kemKeyId: id }, index) => (isKept(id) ? (params.wraps[index] ?? new Uint8Array(48)) : randomBytes(48)))
+    const wraps = recipients(after.roster).map(({ kemKeyId: id }, index) =>
+      isKept(id) ? (params.wraps[index] ?? new Uint8Array(48)) : randomBytes(48),
+    )
     return truth({ ...params, wraps })
   })
 }
@@ -127,9 +129,21 @@ describe('a wrap', () => {
     const own = { ...honest, ...(await epochPublic(chosen, { suite: 1, epoch: honest.epoch })) }
     const healed = nextChange(alice.group, 'healed')
     const position = recipients(state.roster).findIndex(({ kemKeyId: recipient }) => isSame(recipient, keyOf(bob)))
-    const [first, second] = await Promise.all([honest, own].map(async (at) => (await wrapEpochSecret(chosen, at, recipients(state.roster))).wraps[position]))
-    await world.sql('update wraps set wrap = $3 where group_id = $1 and recipient_key = $2 and epoch = $4', [alice.group.id, keyOf(bob), first, honest.epoch])
-    await world.sql('insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq) values ($1, $2, $3, 1, $4, 0)', [alice.group.id, honest.epoch, keyOf(bob), second])
+    const [first, second] = await Promise.all(
+      [honest, own].map(async (at) => (await wrapEpochSecret(chosen, at, recipients(state.roster))).wraps[position]),
+    )
+    await world.sql('update wraps set wrap = $3 where group_id = $1 and recipient_key = $2 and epoch = $4', [
+      alice.group.id,
+      keyOf(bob),
+      first,
+      honest.epoch,
+    ])
+    await world.sql('insert into wraps (group_id, epoch, recipient_key, n, wrap, at_seq) values ($1, $2, $3, 1, $4, 0)', [
+      alice.group.id,
+      honest.epoch,
+      keyOf(bob),
+      second,
+    ])
     const again = await (await world.connect(bob.actor)).group(alice.group.id)
     await again.ready()
     await healed
@@ -144,8 +158,16 @@ describe('a wrap', () => {
     await other.add(bob.client.identity.cards)
     bob.client.close()
     await alice.group.rekey()
-    const elsewhere = await world.sql<{ wrap: Uint8Array }>('select wrap from wraps where group_id = $1 and recipient_key = $2', [other.id, keyOf(bob)])
-    await world.sql('update wraps set wrap = $3 where group_id = $1 and recipient_key = $2 and epoch = $4', [alice.group.id, keyOf(bob), elsewhere[0]?.wrap, alice.group.epoch])
+    const elsewhere = await world.sql<{ wrap: Uint8Array }>('select wrap from wraps where group_id = $1 and recipient_key = $2', [
+      other.id,
+      keyOf(bob),
+    ])
+    await world.sql('update wraps set wrap = $3 where group_id = $1 and recipient_key = $2 and epoch = $4', [
+      alice.group.id,
+      keyOf(bob),
+      elsewhere[0]?.wrap,
+      alice.group.epoch,
+    ])
     alice.client.close()
     const again = await (await world.connect(bob.actor)).group(alice.group.id)
     await expect(again.put('no')).rejects.toMatchObject({ code: 'wrap_invalid' })
@@ -197,7 +219,13 @@ describe('a wrap', () => {
 
 describe('an epoch that nobody but its author can open (A70)', () => {
   /** Mallory, an admin, rekeys with garbage for everybody else. */
-  async function stranded(): Promise<{ alice: CastMember; bob: CastMember; lied: Group; malloryActor: CastMember['actor']; before: Uint8Array }> {
+  async function stranded(): Promise<{
+    alice: CastMember
+    bob: CastMember
+    lied: Group
+    malloryActor: CastMember['actor']
+    before: Uint8Array
+  }> {
     const { alice, bob, mallory: villain } = await castGroup(world, { bob: {}, mallory: { role: 'admin' } })
     const { id: before } = await bob.group.put('before')
     await alice.group.get(before)
@@ -242,7 +270,10 @@ describe('an epoch that nobody but its author can open (A70)', () => {
     await alice.group.sync()
     await alice.group.rekey()
     await alice.group.rewrap().catch(() => undefined)
-    const [seals] = await world.sql<{ count: number }>('select count(*) as count from loose_deks where group_id = $1 and object_id = $2', [alice.group.id, sealed])
+    const [seals] = await world.sql<{ count: number }>('select count(*) as count from loose_deks where group_id = $1 and object_id = $2', [
+      alice.group.id,
+      sealed,
+    ])
     expect(seals?.count).toBe(1)
     expect(alice.group.retiredThrough).toBeLessThan(lied.epoch)
   })

@@ -107,7 +107,12 @@ describe('greeting', () => {
 
 describe('frames', () => {
   /** The frame itself, four keys, three values; then the list and what is in it. */
-  const requestOfItems = (count: number): unknown => ({ type: 'request', id: 1, method: 'session.ping', params: Array.from({ length: count - 9 }, () => 0) })
+  const requestOfItems = (count: number): unknown => ({
+    type: 'request',
+    id: 1,
+    method: 'session.ping',
+    params: Array.from({ length: count - 9 }, () => 0),
+  })
   const malformed: Record<string, Uint8Array> = {
     'is empty': new Uint8Array(0),
     'is not CBOR': Uint8Array.of(0xff, 0xff),

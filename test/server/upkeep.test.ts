@@ -30,7 +30,12 @@ it('a step of upkeep that fails does not keep the next from running', async () =
   const failing = async (): Promise<void> => {
     throw new RangeError('this step')
   }
-  await inTurn(createLog('debug', { write: (line) => lines.push(line) }), [failing, async () => ran.push(1), failing, async () => ran.push(2)])
+  await inTurn(createLog('debug', { write: (line) => lines.push(line) }), [
+    failing,
+    async () => ran.push(1),
+    failing,
+    async () => ran.push(2),
+  ])
   expect([ran, lines.length]).toEqual([[1, 2], 2])
 })
 
@@ -49,7 +54,7 @@ describe('space of retired epochs', () => {
     url.pathname = '/no_such_database'
     const retired = new RetiredSpace(url.href)
     retired.note()
-    await expect(retired.reclaim()).rejects.toThrow()
+    await expect(retired.reclaim()).rejects.toThrow(/no_such_database/)
     expect(retired.wanted).toBe(true)
   })
 })

@@ -44,7 +44,10 @@ export class Archive {
       'select w.epoch, e.enc, w.wrap from wraps w join epochs e on e.group_id = w.group_id and e.epoch = w.epoch where w.group_id = $1 and not e.retired',
       [this.#group],
     )
-    const links = await this.#world.sql<{ epoch: number; to: number; link: Uint8Array }>('select epoch, link_to as "to", link from links where group_id = $1', [this.#group])
+    const links = await this.#world.sql<{ epoch: number; to: number; link: Uint8Array }>(
+      'select epoch, link_to as "to", link from links where group_id = $1',
+      [this.#group],
+    )
     this.#wraps = [...this.#wraps, ...wraps]
     this.#links = [...this.#links, ...links]
     let state: GroupState | null = null

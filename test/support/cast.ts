@@ -25,7 +25,10 @@ export interface Part {
  *
  * @param parts - by name; alice is always there.
  */
-export async function castGroup<const Name extends string>(world: World, parts: Readonly<Record<Name, Part>>): Promise<Readonly<Record<Name | 'alice', CastMember>>> {
+export async function castGroup<const Name extends string>(
+  world: World,
+  parts: Readonly<Record<Name, Part>>,
+): Promise<Readonly<Record<Name | 'alice', CastMember>>> {
   const parted: Readonly<Record<string, Part>> = parts
   const alice = await world.person('alice')
   const aliceClient = await world.connect(alice, parted['alice']?.options)

@@ -13,7 +13,10 @@ import type { Event, MethodName, Params, Request, Result } from '../../shared/pr
 import { Event as EventSchema, ErrorReply, METHODS, Reply, Request as RequestSchema, SUBPROTOCOL } from '../../shared/protocol/messages.ts'
 
 /** Answers a request; `truth` asks the real server, with other parameters if need be. */
-export type Lie<M extends MethodName> = (params: Params<M>, truth: (params?: Params<M>) => Promise<Result<M>>) => Promise<Result<M>> | Result<M>
+export type Lie<M extends MethodName> = (
+  params: Params<M>,
+  truth: (params?: Params<M>) => Promise<Result<M>>,
+) => Promise<Result<M>> | Result<M>
 
 type AnyLie = (params: unknown, truth: (params?: unknown) => Promise<unknown>) => unknown
 

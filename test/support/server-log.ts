@@ -8,7 +8,10 @@ import type { World } from './world.ts'
 
 /** Every commit after `seq`, oldest first. */
 export async function commitsAfter(world: World, group: GroupId, seq = -1): Promise<Commit[]> {
-  const rows = await world.sql<{ bytes: Uint8Array }>('select bytes from commits where group_id = $1 and seq > $2 order by seq', [group, seq])
+  const rows = await world.sql<{ bytes: Uint8Array }>('select bytes from commits where group_id = $1 and seq > $2 order by seq', [
+    group,
+    seq,
+  ])
   return rows.map(({ bytes }) => decodeCommit(Uint8Array.from(bytes)))
 }
 

@@ -95,7 +95,10 @@ export class TcpProxy {
     server.on('data', (chunk: Buffer) => {
       if (!link.isFrozen) client.write(chunk)
     })
-    for (const [from, to] of [[client, server], [server, client]] as const) {
+    for (const [from, to] of [
+      [client, server],
+      [server, client],
+    ] as const) {
       from.on('end', () => {
         if (!link.isFrozen) to.end()
       })

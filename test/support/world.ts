@@ -48,7 +48,9 @@ export class World {
 
   /** One more server process’s worth on the same database. */
   async addServer(config: Partial<ServerConfig> = {}): Promise<RunningServer> {
-    const server = await startServer(serverConfig({ port: 0, database: { kind: 'url', url: this.database.url }, logLevel: 'silent', ...config }))
+    const server = await startServer(
+      serverConfig({ port: 0, database: { kind: 'url', url: this.database.url }, logLevel: 'silent', ...config }),
+    )
     this.#servers.push(server)
     return server
   }

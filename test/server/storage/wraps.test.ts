@@ -47,7 +47,9 @@ describe('wraps', () => {
     const offered = Array.from({ length: 4 }, newWrap)
     for (const wrap of offered) await offerWrap(database, group, { epoch: 0, recipient, wrap, seq: 0, offerer: newIdentityId() })
     await offerWrap(database, group, { epoch: 0, recipient, wrap: offered[1] ?? newWrap(), seq: 0, offerer: newIdentityId() })
-    await expect(offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0, offerer: newIdentityId() })).rejects.toMatchObject({
+    await expect(
+      offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0, offerer: newIdentityId() }),
+    ).rejects.toMatchObject({
       code: 'limit_exceeded',
     })
     expect((await readWraps(database, group, { epoch: 0, recipients: [recipient] })).wraps).toEqual([offered])
@@ -57,7 +59,9 @@ describe('wraps', () => {
     const { group } = await newGroup(database)
     const recipient = newRecipient()
     const offers = await Promise.allSettled(
-      Array.from({ length: 20 }, () => offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0, offerer: newIdentityId() })),
+      Array.from({ length: 20 }, () =>
+        offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0, offerer: newIdentityId() }),
+      ),
     )
     expect(offers.filter(({ status }) => status === 'fulfilled')).toHaveLength(4)
   })
@@ -66,13 +70,14 @@ describe('wraps', () => {
     const { group } = await newGroup(database)
     await commitNext(database, group, { opens: true })
     await commitNext(database, group, { retireThrough: 0 })
-    const offer = (epoch: number) => offerWrap(database, group, { epoch, recipient: newRecipient(), wrap: newWrap(), seq: 2, offerer: newIdentityId() })
+    const offer = (epoch: number) =>
+      offerWrap(database, group, { epoch, recipient: newRecipient(), wrap: newWrap(), seq: 2, offerer: newIdentityId() })
     await expect(offer(0)).rejects.toMatchObject({ code: 'epoch_retired' })
     await expect(offer(2)).rejects.toMatchObject({ code: 'epoch_unavailable' })
     await expect(readWraps(database, group, { epoch: 2, recipients: [] })).rejects.toMatchObject({ code: 'epoch_unavailable' })
-    await expect(offerWrap(database, newGroupId(), { epoch: 0, recipient: newRecipient(), wrap: newWrap(), seq: 0, offerer: newIdentityId() })).rejects.toMatchObject(
-      { code: 'unknown_group' },
-    )
+    await expect(
+      offerWrap(database, newGroupId(), { epoch: 0, recipient: newRecipient(), wrap: newWrap(), seq: 0, offerer: newIdentityId() }),
+    ).rejects.toMatchObject({ code: 'unknown_group' })
   })
 })
 
@@ -94,7 +99,8 @@ describe('an offer', () => {
   test('is one for each who offers, so that nobody takes all the room', async () => {
     const { group, alice } = await newGroup(database)
     const [recipient, mallory] = [newRecipient(), newIdentityId()]
-    const offer = (offerer: IdentityId): Promise<void> => offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0, offerer })
+    const offer = (offerer: IdentityId): Promise<void> =>
+      offerWrap(database, group, { epoch: 0, recipient, wrap: newWrap(), seq: 0, offerer })
     await offer(mallory)
     await expect(offer(mallory)).rejects.toMatchObject({ code: 'limit_exceeded' })
     await offer(alice)
@@ -127,12 +133,17 @@ describe('links', () => {
     const { group } = await newGroup(database)
     for (let epoch = 1; epoch <= 2; epoch += 1) await commitNext(database, group, { opens: true })
     const link = randomBytes(72)
-    for (let count = 0; count < 4; count += 1) await offerLink(database, group, { epoch: 2, to: 0, link: randomBytes(72), seq: 2, offerer: newIdentityId() })
-    await expect(offerLink(database, group, { epoch: 2, to: 0, link, seq: 2, offerer: newIdentityId() })).rejects.toMatchObject({ code: 'limit_exceeded' })
+    for (let count = 0; count < 4; count += 1)
+      await offerLink(database, group, { epoch: 2, to: 0, link: randomBytes(72), seq: 2, offerer: newIdentityId() })
+    await expect(offerLink(database, group, { epoch: 2, to: 0, link, seq: 2, offerer: newIdentityId() })).rejects.toMatchObject({
+      code: 'limit_exceeded',
+    })
     expect(await readLinks(database, group, { epoch: 2, downTo: 0 })).toHaveLength(6)
     expect(() => offerLink(database, group, { epoch: 1, to: 1, link, seq: 2, offerer: newIdentityId() })).toThrow(RangeError)
     await commitNext(database, group, { retireThrough: 0 })
     expect((await readLinks(database, group, { epoch: 2, downTo: 0 })).map(({ to }) => to)).toEqual([1])
-    await expect(offerLink(database, group, { epoch: 2, to: 0, link, seq: 3, offerer: newIdentityId() })).rejects.toMatchObject({ code: 'epoch_retired' })
+    await expect(offerLink(database, group, { epoch: 2, to: 0, link, seq: 3, offerer: newIdentityId() })).rejects.toMatchObject({
+      code: 'epoch_retired',
+    })
   })
 })

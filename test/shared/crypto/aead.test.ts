@@ -2,7 +2,16 @@ import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { MaybePromise } from '../../../shared/crypto/maybe-promise.ts'
 import { concat, fromHex, toHex } from '../../../shared/bytes.ts'
-import { openAesGcm, openChaCha, openWithNonce, openXChaCha, sealAesGcm, sealChaCha, sealWithNonce, sealXChaCha } from '../../../shared/crypto/aead.ts'
+import {
+  openAesGcm,
+  openChaCha,
+  openWithNonce,
+  openXChaCha,
+  sealAesGcm,
+  sealChaCha,
+  sealWithNonce,
+  sealXChaCha,
+} from '../../../shared/crypto/aead.ts'
 import { BACKENDS, useBackend } from './backends.ts'
 import { readVectors } from './vectors.ts'
 
@@ -125,18 +134,24 @@ describe.each(BACKENDS)('AEADs on $name', (backend) => {
 test.each(CIPHER_NAMES)('every backend seals %s to the same bytes, and opens what another sealed', async (name) => {
   const { seal, open, nonceBytes } = CIPHERS[name]
   const bytes = (length: number): fc.Arbitrary<Uint8Array> => fc.uint8Array({ minLength: length, maxLength: length })
-  const property = fc.asyncProperty(bytes(32), bytes(nonceBytes), fc.uint8Array({ maxLength: 40 }), fc.uint8Array({ maxLength: 700 }), async (key, nonce, aad, data) => {
-    const seals = new Set<string>()
-    for (const backend of BACKENDS) {
-      useBackend(backend)
-      seals.add(toHex(await seal(key, nonce, aad, data)))
-    }
-    expect(seals.size).toBe(1)
-    const [sealed] = seals
-    for (const backend of BACKENDS) {
-      useBackend(backend)
-      expect(Uint8Array.from(await open(key, nonce, aad, fromHex(sealed ?? '')))).toEqual(data)
-    }
-  })
+  const property = fc.asyncProperty(
+    bytes(32),
+    bytes(nonceBytes),
+    fc.uint8Array({ maxLength: 40 }),
+    fc.uint8Array({ maxLength: 700 }),
+    async (key, nonce, aad, data) => {
+      const seals = new Set<string>()
+      for (const backend of BACKENDS) {
+        useBackend(backend)
+        seals.add(toHex(await seal(key, nonce, aad, data)))
+      }
+      expect(seals.size).toBe(1)
+      const [sealed] = seals
+      for (const backend of BACKENDS) {
+        useBackend(backend)
+        expect(Uint8Array.from(await open(key, nonce, aad, fromHex(sealed ?? '')))).toEqual(data)
+      }
+    },
+  )
   await fc.assert(property, { numRuns: 60 })
 })

@@ -1,7 +1,19 @@
 import { Buffer } from 'node:buffer'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { compareBytes, concat, equalBytes, fromBase64Url, fromHex, isBytes, toBase64Url, toHex, u32, u64, wipe } from '../../../shared/bytes.ts'
+import {
+  compareBytes,
+  concat,
+  equalBytes,
+  fromBase64Url,
+  fromHex,
+  isBytes,
+  toBase64Url,
+  toHex,
+  u32,
+  u64,
+  wipe,
+} from '../../../shared/bytes.ts'
 
 const bytes = fc.uint8Array({ maxLength: 100 })
 
@@ -31,7 +43,8 @@ describe('bytes', () => {
       }),
       { numRuns: 2000 },
     )
-    for (const refused of ['A', 'AB', 'AA=', 'AA==', 'A A', 'AAB', '++', 'AAAAA', 'é']) expect(() => fromBase64Url(refused)).toThrow(TypeError)
+    for (const refused of ['A', 'AB', 'AA=', 'AA==', 'A A', 'AAB', '++', 'AAAAA', 'é'])
+      expect(() => fromBase64Url(refused)).toThrow(TypeError)
     expect(fromBase64Url('')).toHaveLength(0)
   })
 
@@ -77,6 +90,7 @@ describe('bytes', () => {
     expect(isBytes(new Uint8Array(3))).toBe(true)
     expect(isBytes(new Uint8Array(3), 3)).toBe(true)
     expect(isBytes(new Uint8Array(3), 4)).toBe(false)
-    for (const other of [[1, 2], 'ab', null, undefined, new Uint16Array(3), new DataView(new ArrayBuffer(3))]) expect(isBytes(other)).toBe(false)
+    for (const other of [[1, 2], 'ab', null, undefined, new Uint16Array(3), new DataView(new ArrayBuffer(3))])
+      expect(isBytes(other)).toBe(false)
   })
 })

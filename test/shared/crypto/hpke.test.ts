@@ -1,7 +1,17 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { fromHex, toHex } from '../../../shared/bytes.ts'
-import { contextExport, contextOpen, contextSeal, openBase, receiveExportBase, sealBase, sendExportBase, setupBaseRecipient, setupBaseSender } from '../../../shared/crypto/hpke.ts'
+import {
+  contextExport,
+  contextOpen,
+  contextSeal,
+  openBase,
+  receiveExportBase,
+  sealBase,
+  sendExportBase,
+  setupBaseRecipient,
+  setupBaseSender,
+} from '../../../shared/crypto/hpke.ts'
 import type { KemKeyPair } from '../../../shared/crypto/kem.ts'
 import { KEMS, kemPrivateKey, kemPrivateKeyFromSeed } from '../../../shared/crypto/kem.ts'
 import { asKemPublicKey } from '../../../shared/crypto/keys.ts'
@@ -68,17 +78,22 @@ describe.each(BACKENDS)('HPKE on $name', (backend) => {
     expect(toHex(contextSeal(sender.context, sequence, fromHex(aad), fromHex(pt)))).toBe(ct)
     const receiver = await setupBaseRecipient({ kem, privateKey, enc, info })
     expect(toHex(contextOpen(receiver, sequence, fromHex(aad), fromHex(ct)))).toBe(pt)
-    expect(() => contextOpen(receiver, sequence + 1, fromHex(aad), fromHex(ct))).toThrow(expect.objectContaining({ code: 'decryption_failed' }))
+    expect(() => contextOpen(receiver, sequence + 1, fromHex(aad), fromHex(ct))).toThrow(
+      expect.objectContaining({ code: 'decryption_failed' }),
+    )
   })
 
-  test.each(vectors.exports)('the export for context "$exporter_context" is that of RFC 9180 A.2.1.2', async ({ exporter_context, L, exported_value }) => {
-    const exporterContext = fromHex(exporter_context)
-    const sent = await sendExportBase({ kem, recipientPublicKey: recipient.publicKey, ephemeral, info, exporterContext, length: L })
-    expect(toHex(sent.secret)).toBe(exported_value)
-    expect(toHex(await receiveExportBase({ kem, privateKey, enc, info, exporterContext, length: L }))).toBe(exported_value)
-    const receiver = await setupBaseRecipient({ kem, privateKey, enc, info: flipped(info, 0) })
-    expect(toHex(contextExport(receiver, { exporterContext, length: L }))).not.toBe(exported_value)
-  })
+  test.each(vectors.exports)(
+    'the export for context "$exporter_context" is that of RFC 9180 A.2.1.2',
+    async ({ exporter_context, L, exported_value }) => {
+      const exporterContext = fromHex(exporter_context)
+      const sent = await sendExportBase({ kem, recipientPublicKey: recipient.publicKey, ephemeral, info, exporterContext, length: L })
+      expect(toHex(sent.secret)).toBe(exported_value)
+      expect(toHex(await receiveExportBase({ kem, privateKey, enc, info, exporterContext, length: L }))).toBe(exported_value)
+      const receiver = await setupBaseRecipient({ kem, privateKey, enc, info: flipped(info, 0) })
+      expect(toHex(contextExport(receiver, { exporterContext, length: L }))).not.toBe(exported_value)
+    },
+  )
 
   test('every way an opening can fail is the same error', async () => {
     const aad = fromHex(first.aad)
@@ -89,9 +104,9 @@ describe.each(BACKENDS)('HPKE on $name', (backend) => {
       'ciphertext bit flip': { ...good, ciphertext: flipped(ciphertext, 0) },
       'tag bit flip': { ...good, ciphertext: flipped(ciphertext, ciphertext.length - 1) },
       'trailing byte': { ...good, ciphertext: Uint8Array.from([...ciphertext, 0]) },
-      'truncated': { ...good, ciphertext: ciphertext.subarray(0, -1) },
+      truncated: { ...good, ciphertext: ciphertext.subarray(0, -1) },
       'shorter than a tag': { ...good, ciphertext: ciphertext.subarray(0, 15) },
-      'empty': { ...good, ciphertext: new Uint8Array(0) },
+      empty: { ...good, ciphertext: new Uint8Array(0) },
       'wrong AAD': { ...good, aad: flipped(aad, 0) },
       'wrong info': { ...good, info: flipped(info, 0) },
       'wrong key': { ...good, privateKey: otherKey },
@@ -102,8 +117,14 @@ describe.each(BACKENDS)('HPKE on $name', (backend) => {
     }
     const errors = new Map<string, unknown>()
     for (const [name, parameters] of Object.entries(bad)) {
-      const error: unknown = await openBase(parameters).then(() => 'opened', (reason: unknown) => reason)
-      errors.set(name, error instanceof Error ? { ...error, message: error.message, cause: error.cause, type: error.constructor.name } : error)
+      const error: unknown = await openBase(parameters).then(
+        () => 'opened',
+        (reason: unknown) => reason,
+      )
+      errors.set(
+        name,
+        error instanceof Error ? { ...error, message: error.message, cause: error.cause, type: error.constructor.name } : error,
+      )
     }
     const [expected] = errors.values()
     expect(expected).toMatchObject({ code: 'decryption_failed', cause: undefined, type: 'ClavigerError' })
@@ -119,15 +140,23 @@ describe.each(BACKENDS)('HPKE on $name', (backend) => {
   })
 
   test('what one implementation seals the other opens, both ways', async () => {
-    const property = fc.asyncProperty(fc.uint8Array({ minLength: 32, maxLength: 64 }), fc.uint8Array({ maxLength: 80 }), fc.uint8Array({ maxLength: 80 }), fc.uint8Array({ maxLength: 200 }), async (seed, anyInfo, aad, plaintext) => {
-      const ours = await kem.deriveKeyPair(seed)
-      const theirs = await hpkeOracle.DeriveKeyPair(seed, true)
-      expect(await hpkeOracle.SerializePublicKey(theirs.publicKey)).toEqual(Uint8Array.from(ours.publicKey))
-      const sealed = await sealBase({ kem, recipientPublicKey: ours.publicKey, info: anyInfo, aad, plaintext })
-      expect(await hpkeOracle.Open(theirs, sealed.enc, sealed.ciphertext, { info: anyInfo, aad })).toEqual(plaintext)
-      const { encapsulatedSecret, ciphertext } = await hpkeOracle.Seal(theirs.publicKey, plaintext, { info: anyInfo, aad })
-      expect(await openBase({ kem, privateKey: kemPrivateKey(kem, ours), enc: encapsulatedSecret, info: anyInfo, aad, ciphertext })).toEqual(plaintext)
-    })
+    const property = fc.asyncProperty(
+      fc.uint8Array({ minLength: 32, maxLength: 64 }),
+      fc.uint8Array({ maxLength: 80 }),
+      fc.uint8Array({ maxLength: 80 }),
+      fc.uint8Array({ maxLength: 200 }),
+      async (seed, anyInfo, aad, plaintext) => {
+        const ours = await kem.deriveKeyPair(seed)
+        const theirs = await hpkeOracle.DeriveKeyPair(seed, true)
+        expect(await hpkeOracle.SerializePublicKey(theirs.publicKey)).toEqual(Uint8Array.from(ours.publicKey))
+        const sealed = await sealBase({ kem, recipientPublicKey: ours.publicKey, info: anyInfo, aad, plaintext })
+        expect(await hpkeOracle.Open(theirs, sealed.enc, sealed.ciphertext, { info: anyInfo, aad })).toEqual(plaintext)
+        const { encapsulatedSecret, ciphertext } = await hpkeOracle.Seal(theirs.publicKey, plaintext, { info: anyInfo, aad })
+        expect(
+          await openBase({ kem, privateKey: kemPrivateKey(kem, ours), enc: encapsulatedSecret, info: anyInfo, aad, ciphertext }),
+        ).toEqual(plaintext)
+      },
+    )
     await fc.assert(property, { numRuns: 20 })
   })
 
@@ -147,13 +176,17 @@ test('backends seal the same bytes with the same ephemeral key', async () => {
     const sealed = await sealBase({ kem, recipientPublicKey: to.publicKey, ephemeral: from, info: seed, aad: plaintext, plaintext })
     return toHex(sealed.enc) + toHex(sealed.ciphertext)
   }
-  const property = fc.asyncProperty(fc.uint8Array({ minLength: 32, maxLength: 32 }), fc.uint8Array({ maxLength: 64 }), async (seed, plaintext) => {
-    const results = new Set<string>()
-    for (const backend of BACKENDS) {
-      useBackend(backend)
-      results.add(await seal(seed, plaintext))
-    }
-    expect(results.size).toBe(1)
-  })
+  const property = fc.asyncProperty(
+    fc.uint8Array({ minLength: 32, maxLength: 32 }),
+    fc.uint8Array({ maxLength: 64 }),
+    async (seed, plaintext) => {
+      const results = new Set<string>()
+      for (const backend of BACKENDS) {
+        useBackend(backend)
+        results.add(await seal(seed, plaintext))
+      }
+      expect(results.size).toBe(1)
+    },
+  )
   await fc.assert(property, { numRuns: 20 })
 })

@@ -9,7 +9,15 @@ import { BACKENDS, useBackend } from './backends.ts'
 import { readVectors } from './vectors.ts'
 
 interface Vectors {
-  readonly tests: readonly { readonly name: string; readonly ikm: string; readonly salt: string; readonly info: string; readonly L: number; readonly prk: string; readonly okm: string }[]
+  readonly tests: readonly {
+    readonly name: string
+    readonly ikm: string
+    readonly salt: string
+    readonly info: string
+    readonly L: number
+    readonly prk: string
+    readonly okm: string
+  }[]
 }
 const vectors = readVectors<Vectors>('hkdf-rfc5869.json').tests
 const ALL_LABELS: readonly Label[] = Object.values(LABELS)
@@ -40,7 +48,10 @@ describe.each(BACKENDS)('hashes and derivation on $name', (backend) => {
   test('a derived key is HKDF-Expand over the label and the context', () => {
     const secret = new Uint8Array(32).fill(4)
     const context = Uint8Array.of(0x82, 1, 2)
-    const info = concat(Uint8Array.from('claviger/1 dek\0', (character) => character.charCodeAt(0)), context)
+    const info = concat(
+      Uint8Array.from('claviger/1 dek\0', (character) => character.charCodeAt(0)),
+      context,
+    )
     expect(derive(secret, 'dek', context)).toEqual(hkdfExpand(secret, info, 32))
   })
 
@@ -82,17 +93,22 @@ describe.each(BACKENDS)('hashes and derivation on $name', (backend) => {
 })
 
 test('every backend hashes, authenticates and derives the same bytes', () => {
-  const property = fc.property(fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 4 }), fc.uint8Array({ maxLength: 150 }), fc.integer({ min: 1, max: 200 }), (parts, key, length) => {
-    const outputs = new Set<string>()
-    for (const backend of BACKENDS) {
-      useBackend(backend)
-      const whole = concat(...parts)
-      expect(sha256(...parts)).toEqual(sha256(whole))
-      expect(hmacSha256(key, ...parts)).toEqual(hmacSha256(key, whole))
-      outputs.add(toHex(concat(sha256(whole), hmacSha256(key, whole), hkdfExpand(hkdfExtract(key, ...parts), whole, length))))
-    }
-    expect(outputs.size).toBe(1)
-  })
+  const property = fc.property(
+    fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 4 }),
+    fc.uint8Array({ maxLength: 150 }),
+    fc.integer({ min: 1, max: 200 }),
+    (parts, key, length) => {
+      const outputs = new Set<string>()
+      for (const backend of BACKENDS) {
+        useBackend(backend)
+        const whole = concat(...parts)
+        expect(sha256(...parts)).toEqual(sha256(whole))
+        expect(hmacSha256(key, ...parts)).toEqual(hmacSha256(key, whole))
+        outputs.add(toHex(concat(sha256(whole), hmacSha256(key, whole), hkdfExpand(hkdfExtract(key, ...parts), whole, length))))
+      }
+      expect(outputs.size).toBe(1)
+    },
+  )
   fc.assert(property)
 })
 

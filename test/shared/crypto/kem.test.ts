@@ -10,7 +10,12 @@ import { BACKENDS, useBackend } from './backends.ts'
 import { readVectors } from './vectors.ts'
 
 interface Vectors {
-  readonly tests: readonly { readonly name: string; readonly secretKey: string; readonly publicKey: string; readonly sharedSecret: string }[]
+  readonly tests: readonly {
+    readonly name: string
+    readonly secretKey: string
+    readonly publicKey: string
+    readonly sharedSecret: string
+  }[]
 }
 const vectors = readVectors<Vectors>('x25519-rfc7748.json').tests
 const kem = KEMS[0x0020]

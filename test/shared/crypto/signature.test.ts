@@ -11,10 +11,23 @@ import { ORDER, ORDER_EIGHT, TORSION, forge, nonCanonicalEncodings, referenceVer
 import { readVectors } from './vectors.ts'
 
 interface SignatureVectors {
-  readonly tests: readonly { readonly name: string; readonly secretKey: string; readonly publicKey: string; readonly message: string; readonly signature: string }[]
+  readonly tests: readonly {
+    readonly name: string
+    readonly secretKey: string
+    readonly publicKey: string
+    readonly message: string
+    readonly signature: string
+  }[]
 }
 interface EdgeVectors {
-  readonly tests: readonly { readonly name: string; readonly publicKey: string; readonly message: string; readonly signature: string; readonly accepted: boolean; readonly keyAccepted: boolean }[]
+  readonly tests: readonly {
+    readonly name: string
+    readonly publicKey: string
+    readonly message: string
+    readonly signature: string
+    readonly accepted: boolean
+    readonly keyAccepted: boolean
+  }[]
 }
 
 const rfc8032 = readVectors<SignatureVectors>('ed25519-rfc8032.json').tests
@@ -197,7 +210,13 @@ describe('every backend gives the same verdict', () => {
   test('on any mixture of torsion, scalars and changed bytes', async () => {
     const scalar = fc.oneof(fc.constant(0n), fc.constant(1n), fc.bigInt({ min: 0n, max: ORDER - 1n }))
     const torsion = fc.constantFrom(...TORSION)
-    const ingredients = fc.record({ a: scalar, r: scalar, message: fc.uint8Array({ maxLength: 8 }), torsionOfA: torsion, torsionOfR: torsion })
+    const ingredients = fc.record({
+      a: scalar,
+      r: scalar,
+      message: fc.uint8Array({ maxLength: 8 }),
+      torsionOfA: torsion,
+      torsionOfR: torsion,
+    })
     const change = fc.option(fc.record({ index: fc.nat({ max: 63 }), bit: fc.nat({ max: 7 }) }), { nil: null })
     const property = fc.asyncProperty(ingredients, change, async (parts, changed) => {
       const forgery = forge(parts)
@@ -211,7 +230,10 @@ describe('every backend gives the same verdict', () => {
 
   test('on which points are of prime order', () => {
     const point = fc.record({ a: fc.bigInt({ min: 1n, max: ORDER - 1n }), torsionOfA: fc.constantFrom(...TORSION) })
-    const forged = point.map(({ a, torsionOfA }) => ({ encoding: forge({ ...honest, a, torsionOfA }).publicKey, expected: torsionOfA.is0() }))
+    const forged = point.map(({ a, torsionOfA }) => ({
+      encoding: forge({ ...honest, a, torsionOfA }).publicKey,
+      expected: torsionOfA.is0(),
+    }))
     const random = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((encoding) => {
       encoding[31] = (encoding[31] ?? 0) & 0xbf
       return { encoding, expected: noblePublicCrypto.isPrimeOrderPoint(encoding) }
@@ -223,14 +245,18 @@ describe('every backend gives the same verdict', () => {
   })
 
   test('every backend signs the same bytes', async () => {
-    const property = fc.asyncProperty(fc.uint8Array({ minLength: 32, maxLength: 32 }), fc.uint8Array({ maxLength: 300 }), async (seed, message) => {
-      const signatures = new Set<string>()
-      for (const backend of BACKENDS) {
-        useBackend(backend)
-        signatures.add(toHex(await signMessage(seed, message)))
-      }
-      expect(signatures.size).toBe(1)
-    })
+    const property = fc.asyncProperty(
+      fc.uint8Array({ minLength: 32, maxLength: 32 }),
+      fc.uint8Array({ maxLength: 300 }),
+      async (seed, message) => {
+        const signatures = new Set<string>()
+        for (const backend of BACKENDS) {
+          useBackend(backend)
+          signatures.add(toHex(await signMessage(seed, message)))
+        }
+        expect(signatures.size).toBe(1)
+      },
+    )
     await fc.assert(property, { numRuns: 30 })
   })
 })

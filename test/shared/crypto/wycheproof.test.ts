@@ -23,7 +23,14 @@ interface File<Group> {
 type Signed = Case & { readonly msg: string; readonly sig: string }
 type SignatureGroup = { readonly publicKey: { readonly pk: string }; readonly tests: readonly Signed[] }
 type Exchange = Case & { readonly public: string; readonly private: string; readonly shared: string }
-type Sealed = Case & { readonly key: string; readonly iv: string; readonly aad: string; readonly msg: string; readonly ct: string; readonly tag: string }
+type Sealed = Case & {
+  readonly key: string
+  readonly iv: string
+  readonly aad: string
+  readonly msg: string
+  readonly ct: string
+  readonly tag: string
+}
 type SealedGroup = { readonly keySize: number; readonly ivSize: number; readonly tests: readonly Sealed[] }
 type Derived = Case & { readonly ikm: string; readonly salt: string; readonly info: string; readonly size: number; readonly okm: string }
 type Cipher = (key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, data: Uint8Array) => MaybePromise<Uint8Array>
@@ -37,7 +44,8 @@ const AEADS = [
   { name: 'aes_gcm', nonceBits: 96, seal: sealAesGcm, open: openAesGcm },
 ] as const satisfies readonly { name: string; nonceBits: number; seal: Cipher; open: Cipher }[]
 
-if (signatures === null) process.stderr.write('Wycheproof vectors are not beside this clone (../shared/vectors): their tests are skipped.\n')
+if (signatures === null)
+  process.stderr.write('Wycheproof vectors are not beside this clone (../shared/vectors): their tests are skipped.\n')
 
 describe.skipIf(signatures === null).each(BACKENDS)('Wycheproof on $name', (backend) => {
   beforeAll(() => useBackend(backend))
@@ -51,7 +59,8 @@ describe.skipIf(signatures === null).each(BACKENDS)('Wycheproof on $name', (back
   })
 
   test('X25519 shared secrets, and an error where they are zero', async () => {
-    for (const { tcId, public: publicKey, private: secretKey, shared, flags } of exchanges?.testGroups.flatMap(({ tests }) => tests) ?? []) {
+    for (const { tcId, public: publicKey, private: secretKey, shared, flags } of exchanges?.testGroups.flatMap(({ tests }) => tests) ??
+      []) {
       const exchange = async (): Promise<string> => toHex(await secretCrypto().x25519(fromHex(secretKey), fromHex(publicKey)))
       if (flags.includes('ZeroSharedSecret')) await expect(exchange(), `case ${tcId}`).rejects.toMatchObject({ code: 'invalid_key' })
       else expect(await exchange(), `case ${tcId}`).toBe(shared)

@@ -5,7 +5,15 @@ import { concat } from '../../../shared/bytes.ts'
 import { CHUNK_BYTES, INLINE_BODY_BYTES_MAX } from '../../../shared/limits.ts'
 import type { BodyHeader, BodySecret, BodySummary } from '../../../shared/objects/body.ts'
 import { openBodyRange, openInlineBody, sealBody, sealInlineBody } from '../../../shared/objects/body.ts'
-import { bodyHash, checkHashes, chunkCount, chunkHash, hashListBytes, SEALED_CHUNK_BYTES, sealedBodyBytes } from '../../../shared/objects/body-layout.ts'
+import {
+  bodyHash,
+  checkHashes,
+  chunkCount,
+  chunkHash,
+  hashListBytes,
+  SEALED_CHUNK_BYTES,
+  sealedBodyBytes,
+} from '../../../shared/objects/body-layout.ts'
 import { bodyKey } from '../../../shared/objects/dek.ts'
 import { BACKENDS, useBackend } from '../crypto/backends.ts'
 import { collect, dekOf, digest, failureOf, filled, flipped, group, objectId, otherGroup } from './fixtures.ts'
@@ -19,7 +27,10 @@ interface Sealed {
   readonly summary: BodySummary
 }
 
-const headerFor = ({ length, bodyHash: hash }: Pick<BodySummary, 'length' | 'bodyHash'>): BodyHeader => ({ bodyLength: length, bodyHash: hash })
+const headerFor = ({ length, bodyHash: hash }: Pick<BodySummary, 'length' | 'bodyHash'>): BodyHeader => ({
+  bodyLength: length,
+  bodyHash: hash,
+})
 
 async function seal(plain: Uint8Array, pieceBytes = 50_000, of: BodySecret = secret): Promise<Sealed> {
   const sealing = sealBody(of, pieces(plain, pieceBytes))
@@ -33,10 +44,18 @@ function* pieces(bytes: Uint8Array, pieceBytes: number): Generator<Uint8Array> {
 }
 
 /** Opens a range of a body stored as `stored`, delivered in pieces. */
-function open({ summary }: Pick<Sealed, 'summary'>, stored: Uint8Array, options: { start?: number; end?: number; pieceBytes?: number; of?: BodySecret } = {}): AsyncGenerator<Uint8Array> {
+function open(
+  { summary }: Pick<Sealed, 'summary'>,
+  stored: Uint8Array,
+  options: { start?: number; end?: number; pieceBytes?: number; of?: BodySecret } = {},
+): AsyncGenerator<Uint8Array> {
   const { start = 0, end = summary.length, pieceBytes = 70_000, of = secret } = options
   const body = checkHashes(headerFor(summary), 1, summary.hashes)
-  return openBodyRange({ secret: of, body, read: (offset, bytes) => pieces(stored.subarray(offset, offset + bytes), pieceBytes) }, start, end)
+  return openBodyRange(
+    { secret: of, body, read: (offset, bytes) => pieces(stored.subarray(offset, offset + bytes), pieceBytes) },
+    start,
+    end,
+  )
 }
 
 /** A body whose author signed these very chunks: only the AEAD is left to refuse it. */
@@ -71,7 +90,9 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
   test('a chunk is what node:crypto makes of it', async () => {
     useBackend(backend)
     const { plain, chunks } = await seal(filled(2 * CHUNK_BYTES + 9))
-    const expected = [0, 1, 2].map((index) => forgedChunk(index, index === 2, plain.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)))
+    const expected = [0, 1, 2].map((index) =>
+      forgedChunk(index, index === 2, plain.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)),
+    )
     expect(chunks.map(digest)).toEqual(expected.map(digest))
   })
 
@@ -100,14 +121,17 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
 })
 
 describe('a stream', () => {
-  test.each([1, 7, 65_535, 65_536, 65_537, 300_000])('in pieces of %i bytes gives the same ciphertext, and opens from pieces of that size', async (pieceBytes) => {
-    const plain = filled(CHUNK_BYTES + 1000)
-    const whole = await seal(plain, plain.length)
-    const cut = await seal(plain, pieceBytes)
-    expect(cut.summary).toEqual(whole.summary)
-    expect(cut.chunks.map(digest)).toEqual(whole.chunks.map(digest))
-    expect(digest(await collect(open(whole, concat(...whole.chunks), { pieceBytes })))).toBe(digest(plain))
-  })
+  test.each([1, 7, 65_535, 65_536, 65_537, 300_000])(
+    'in pieces of %i bytes gives the same ciphertext, and opens from pieces of that size',
+    async (pieceBytes) => {
+      const plain = filled(CHUNK_BYTES + 1000)
+      const whole = await seal(plain, plain.length)
+      const cut = await seal(plain, pieceBytes)
+      expect(cut.summary).toEqual(whole.summary)
+      expect(cut.chunks.map(digest)).toEqual(whole.chunks.map(digest))
+      expect(digest(await collect(open(whole, concat(...whole.chunks), { pieceBytes })))).toBe(digest(plain))
+    },
+  )
 
   test('with empty pieces in it gives the same ciphertext', async () => {
     const plain = filled(100)
@@ -143,19 +167,25 @@ describe('a stream', () => {
   })
 
   test('that fails fails the sealing, and nothing can be summarised', async () => {
-    const sealing = sealBody(secret, (function* () {
-      yield filled(CHUNK_BYTES + 1)
-      throw new Error('the disk is gone')
-    })())
+    const sealing = sealBody(
+      secret,
+      (function* () {
+        yield filled(CHUNK_BYTES + 1)
+        throw new Error('the disk is gone')
+      })(),
+    )
     await expect(collect(sealing.chunks)).rejects.toThrow('the disk is gone')
     expect(() => sealing.summary()).toThrow(TypeError)
   })
 
   test('is sealed and opened chunk by chunk: at most two chunks are taken before one is given', async () => {
     let taken = 0
-    const sealing = sealBody(secret, (function* () {
-      for (; taken < 20; taken += 1) yield new Uint8Array(CHUNK_BYTES)
-    })())
+    const sealing = sealBody(
+      secret,
+      (function* () {
+        for (; taken < 20; taken += 1) yield new Uint8Array(CHUNK_BYTES)
+      })(),
+    )
     let given = 0
     const stored: Uint8Array[] = []
     for await (const chunk of sealing.chunks) {
@@ -166,7 +196,16 @@ describe('a stream', () => {
     let read = 0
     const body = checkHashes(headerFor(sealing.summary()), 1, sealing.summary().hashes)
     given = 0
-    for await (const piece of openBodyRange({ secret, body, read: function* () { for (const chunk of stored) { read += 1; yield chunk } } })) {
+    for await (const piece of openBodyRange({
+      secret,
+      body,
+      read: function* () {
+        for (const chunk of stored) {
+          read += 1
+          yield chunk
+        }
+      },
+    })) {
       given += 1
       expect(piece.length).toBe(CHUNK_BYTES)
       expect(read - given).toBeLessThanOrEqual(1)
@@ -179,19 +218,25 @@ describe('a range', () => {
     const sealed = await seal(filled(3 * CHUNK_BYTES + 1234))
     const stored = concat(...sealed.chunks)
     const body = checkHashes(headerFor(sealed.summary), 1, sealed.summary.hashes)
-    const positions = fc.oneof(fc.nat(sealed.plain.length), fc.constantFrom(0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES, sealed.plain.length))
-    await fc.assert(fc.asyncProperty(positions, positions, fc.integer({ min: 1000, max: 200_000 }), async (left, right, pieceBytes) => {
-      const [start, end] = [Math.min(left, right), Math.max(left, right)]
-      const reads: number[] = []
-      const read = (offset: number, bytes: number): Generator<Uint8Array> => {
-        reads.push(offset, bytes)
-        return pieces(stored.subarray(offset, offset + bytes), pieceBytes)
-      }
-      expect(digest(await collect(openBodyRange({ secret, body, read }, start, end)))).toBe(digest(sealed.plain.subarray(start, end)))
-      const [first, last] = [Math.floor(start / CHUNK_BYTES), Math.ceil(end / CHUNK_BYTES)]
-      const touched = Math.min(last * SEALED_CHUNK_BYTES, stored.length) - first * SEALED_CHUNK_BYTES
-      expect(reads).toEqual(start === end ? [] : [first * SEALED_CHUNK_BYTES, touched])
-    }), { numRuns: 60 })
+    const positions = fc.oneof(
+      fc.nat(sealed.plain.length),
+      fc.constantFrom(0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES, sealed.plain.length),
+    )
+    await fc.assert(
+      fc.asyncProperty(positions, positions, fc.integer({ min: 1000, max: 200_000 }), async (left, right, pieceBytes) => {
+        const [start, end] = [Math.min(left, right), Math.max(left, right)]
+        const reads: number[] = []
+        const read = (offset: number, bytes: number): Generator<Uint8Array> => {
+          reads.push(offset, bytes)
+          return pieces(stored.subarray(offset, offset + bytes), pieceBytes)
+        }
+        expect(digest(await collect(openBodyRange({ secret, body, read }, start, end)))).toBe(digest(sealed.plain.subarray(start, end)))
+        const [first, last] = [Math.floor(start / CHUNK_BYTES), Math.ceil(end / CHUNK_BYTES)]
+        const touched = Math.min(last * SEALED_CHUNK_BYTES, stored.length) - first * SEALED_CHUNK_BYTES
+        expect(reads).toEqual(start === end ? [] : [first * SEALED_CHUNK_BYTES, touched])
+      }),
+      { numRuns: 60 },
+    )
   })
 
   test('of an empty body is nothing, and its one chunk is checked', async () => {
@@ -203,7 +248,13 @@ describe('a range', () => {
 
   test('that is none is the caller’s mistake', async () => {
     const sealed = await seal(filled(10))
-    for (const [start, end] of [[-1, 5], [6, 5], [0, 11], [0.5, 2], [0, Number.NaN]] as const) {
+    for (const [start, end] of [
+      [-1, 5],
+      [6, 5],
+      [0, 11],
+      [0.5, 2],
+      [0, Number.NaN],
+    ] as const) {
       await expect(collect(open(sealed, concat(...sealed.chunks), { start, end }))).rejects.toThrow(RangeError)
     }
   })
@@ -251,14 +302,22 @@ describe('a body that was tampered with (A24)', () => {
 
   test('in any byte of a small body is refused before it is decrypted', async () => {
     const { sealed, ...summary } = await sealInlineBody(secret, filled(40))
-    for (let index = 0; index < sealed.length; index += 1) expect(await failureOf(() => openInlineBody(secret, headerFor(summary), flipped(sealed, index)))).toBe('body_invalid')
-    for (const wrong of [concat(sealed, Uint8Array.of(0)), sealed.subarray(0, -1), new Uint8Array(0)]) expect(await failureOf(() => openInlineBody(secret, headerFor(summary), wrong))).toBe('body_invalid')
+    for (let index = 0; index < sealed.length; index += 1)
+      expect(await failureOf(() => openInlineBody(secret, headerFor(summary), flipped(sealed, index)))).toBe('body_invalid')
+    for (const wrong of [concat(sealed, Uint8Array.of(0)), sealed.subarray(0, -1), new Uint8Array(0)])
+      expect(await failureOf(() => openInlineBody(secret, headerFor(summary), wrong))).toBe('body_invalid')
   })
 
   test('by another list of hashes is refused', async () => {
     const { summary } = await seal(plain)
     const { hashes } = summary
-    for (const wrong of [flipped(hashes, 0), flipped(hashes, -1), hashes.subarray(32), concat(hashes, hashes.subarray(0, 32)), new Uint8Array(0)]) {
+    for (const wrong of [
+      flipped(hashes, 0),
+      flipped(hashes, -1),
+      hashes.subarray(32),
+      concat(hashes, hashes.subarray(0, 32)),
+      new Uint8Array(0),
+    ]) {
       expect(await failureOf(() => checkHashes(headerFor(summary), 1, wrong))).toBe('body_invalid')
     }
     expect(await failureOf(() => checkHashes({ ...headerFor(summary), bodyLength: plain.length - 1 }, 1, hashes))).toBe('body_invalid')
@@ -267,7 +326,11 @@ describe('a body that was tampered with (A24)', () => {
 })
 
 test('chunks of another object, generation or group do not open (A25)', async () => {
-  for (const other of [{ ...context, object: objectId(2) }, { ...context, generation: 2 }, { ...context, group: otherGroup }]) {
+  for (const other of [
+    { ...context, object: objectId(2) },
+    { ...context, generation: 2 },
+    { ...context, group: otherGroup },
+  ]) {
     const foreign = await seal(filled(100), 100, { ...secret, context: other })
     const stored = concat(...foreign.chunks)
     expect(await failureOf(() => collect(open(foreign, stored)))).toBe('decryption_failed')
@@ -281,11 +344,15 @@ test('a reader who re-encrypts chunk 3 under the same key and nonce is refused a
   const sealed = await seal(plain)
   const forged = concat(...sealed.chunks.with(3, forgedChunk(3, false, new Uint8Array(CHUNK_BYTES).fill(66))))
   const released: Uint8Array[] = []
-  expect(await failureOf(async () => {
-    for await (const piece of open(sealed, forged)) released.push(piece)
-  })).toBe('body_invalid')
+  expect(
+    await failureOf(async () => {
+      for await (const piece of open(sealed, forged)) released.push(piece)
+    }),
+  ).toBe('body_invalid')
   expect(digest(concat(...released))).toBe(digest(plain.subarray(0, 3 * CHUNK_BYTES)))
-  expect(await failureOf(() => collect(open(sealed, forged, { start: 3 * CHUNK_BYTES + 10, end: 3 * CHUNK_BYTES + 20 })))).toBe('body_invalid')
+  expect(await failureOf(() => collect(open(sealed, forged, { start: 3 * CHUNK_BYTES + 10, end: 3 * CHUNK_BYTES + 20 })))).toBe(
+    'body_invalid',
+  )
   const [start, end] = [4 * CHUNK_BYTES, 5 * CHUNK_BYTES]
   expect(digest(await collect(open(sealed, forged, { start, end })))).toBe(digest(plain.subarray(start, end)))
 })

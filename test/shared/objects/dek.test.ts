@@ -5,7 +5,17 @@ import { concat } from '../../../shared/bytes.ts'
 import { context } from '../../../shared/codec.ts'
 import { asDek } from '../../../shared/crypto/keys.ts'
 import { METADATA_BYTES_MAX } from '../../../shared/limits.ts'
-import { bodyKey, checkDek, dekCommitment, epochSealKeys, generateDek, LOOSE_SEAL_BYTES, metadataKey, openDek, sealDek } from '../../../shared/objects/dek.ts'
+import {
+  bodyKey,
+  checkDek,
+  dekCommitment,
+  epochSealKeys,
+  generateDek,
+  LOOSE_SEAL_BYTES,
+  metadataKey,
+  openDek,
+  sealDek,
+} from '../../../shared/objects/dek.ts'
 import { openMetadata, sealMetadata } from '../../../shared/objects/metadata.ts'
 import { BACKENDS, useBackend } from '../crypto/backends.ts'
 import { dekOf, failureOf, filled, flipped, group, headerOf, objectId, otherGroup, secretOf } from './fixtures.ts'
@@ -63,7 +73,11 @@ describe('a DEK', () => {
 
   test('gives different keys for commitment, body and metadata, and for each group, object and generation', () => {
     const contexts = [of, { ...of, group: otherGroup }, { ...of, object: objectId(2) }, { ...of, generation: 2 }]
-    const derived = contexts.flatMap((context_) => [dekCommitment(dekOf(1), context_), bodyKey(dekOf(1), context_), metadataKey(dekOf(1), context_)])
+    const derived = contexts.flatMap((context_) => [
+      dekCommitment(dekOf(1), context_),
+      bodyKey(dekOf(1), context_),
+      metadataKey(dekOf(1), context_),
+    ])
     expect(new Set(derived.map((bytes) => bytes.join())).size).toBe(derived.length)
   })
 
@@ -107,22 +121,33 @@ test('the two-key ciphertext is what two honest ciphers open', () => {
 
 describe('metadata', () => {
   test('opens to what was sealed', () => {
-    for (const metadata of [{}, { name: 'plan.md' }, { name: 'Grüße 👋', type: 'text/plain', custom: filled(100) }, { custom: new Uint8Array(0) }]) {
+    for (const metadata of [
+      {},
+      { name: 'plan.md' },
+      { name: 'Grüße 👋', type: 'text/plain', custom: filled(100) },
+      { custom: new Uint8Array(0) },
+    ]) {
       expect(openMetadata(dekOf(1), of, sealMetadata(dekOf(1), of, metadata))).toEqual(metadata)
     }
   })
 
   test('does not open for another object, generation, group or DEK (A26)', async () => {
     const sealed = sealMetadata(dekOf(1), of, { name: 'salaries.csv' })
-    const others = [{ ...of, object: objectId(2) }, { ...of, generation: 2 }, { ...of, group: otherGroup }]
+    const others = [
+      { ...of, object: objectId(2) },
+      { ...of, generation: 2 },
+      { ...of, group: otherGroup },
+    ]
     for (const other of others) expect(await failureOf(() => openMetadata(dekOf(1), other, sealed))).toBe('decryption_failed')
     expect(await failureOf(() => openMetadata(dekOf(2), of, sealed))).toBe('decryption_failed')
   })
 
   test('that was changed anywhere does not open (A22)', async () => {
     const sealed = sealMetadata(dekOf(1), of, { name: 'plan.md' })
-    for (let index = 0; index < sealed.length; index += 1) expect(await failureOf(() => openMetadata(dekOf(1), of, flipped(sealed, index)))).toBe('decryption_failed')
-    for (const wrong of [concat(sealed, Uint8Array.of(0)), sealed.subarray(0, -1), new Uint8Array(0)]) expect(await failureOf(() => openMetadata(dekOf(1), of, wrong))).toBe('decryption_failed')
+    for (let index = 0; index < sealed.length; index += 1)
+      expect(await failureOf(() => openMetadata(dekOf(1), of, flipped(sealed, index)))).toBe('decryption_failed')
+    for (const wrong of [concat(sealed, Uint8Array.of(0)), sealed.subarray(0, -1), new Uint8Array(0)])
+      expect(await failureOf(() => openMetadata(dekOf(1), of, wrong))).toBe('decryption_failed')
   })
 
   test('of different names has one length, and few lengths altogether (A29)', () => {
@@ -142,20 +167,33 @@ describe('metadata', () => {
   test('that its author sealed without sound padding or content is malformed', async () => {
     const seal = (plain: Uint8Array): Uint8Array => {
       const nonce = filled(24)
-      return concat(nonce, xchacha20poly1305(metadataKey(dekOf(1), of), nonce, context('object-metadata', group, of.object, of.generation)).encrypt(plain))
+      return concat(
+        nonce,
+        xchacha20poly1305(metadataKey(dekOf(1), of), nonce, context('object-metadata', group, of.object, of.generation)).encrypt(plain),
+      )
     }
     const padded = (...start: readonly number[]): Uint8Array => Uint8Array.from({ length: 64 }, (_, index) => start[index] ?? 0)
     expect(openMetadata(dekOf(1), of, seal(padded(0xa0, 0x80)))).toEqual({})
-    for (const plain of [padded(), padded(0xa0), padded(0xa0, 0x81), padded(0xa0, 0, 0x80), padded(0x80), padded(0xa1, 0x61, 0x78, 0, 0x80)]) {
+    for (const plain of [
+      padded(),
+      padded(0xa0),
+      padded(0xa0, 0x81),
+      padded(0xa0, 0, 0x80),
+      padded(0x80),
+      padded(0xa1, 0x61, 0x78, 0, 0x80),
+    ]) {
       expect(await failureOf(() => openMetadata(dekOf(1), of, seal(plain)))).toBe('malformed')
     }
   })
 
   test('of any content round-trips', () => {
     const custom = fc.uint8Array({ maxLength: 500 })
-    fc.assert(fc.property(fc.record({ name: fc.string({ unit: 'grapheme' }), type: fc.string(), custom }, { requiredKeys: [] }), (metadata) => {
-      expect(openMetadata(dekOf(1), of, sealMetadata(dekOf(1), of, metadata))).toEqual(metadata)
-    }), { numRuns: 100 })
+    fc.assert(
+      fc.property(fc.record({ name: fc.string({ unit: 'grapheme' }), type: fc.string(), custom }, { requiredKeys: [] }), (metadata) => {
+        expect(openMetadata(dekOf(1), of, sealMetadata(dekOf(1), of, metadata))).toEqual(metadata)
+      }),
+      { numRuns: 100 },
+    )
   })
 })
 

@@ -56,10 +56,19 @@ export function headerOf(changes: Partial<Header> = {}): Header {
   const object = changes.object ?? objectId(1)
   const version = changes.version ?? 1
   return {
-    v: 1, group, object, version, generation: version, epoch: 3, at: headAt(30), author: alice.id,
+    v: 1,
+    group,
+    object,
+    version,
+    generation: version,
+    epoch: 3,
+    at: headAt(30),
+    author: alice.id,
     previous: version === 1 ? null : filled(32, 60),
     dekCommitment: dekCommitment(dekOf(1), { group: changes.group ?? group, object, generation: version }),
-    bodyHash: filled(32, 61), bodyLength: 5, metadata: filled(104, 62),
+    bodyHash: filled(32, 61),
+    bodyLength: 5,
+    metadata: filled(104, 62),
     ...changes,
   }
 }
@@ -77,12 +86,34 @@ export async function signedBy(author: Person, header: Header): Promise<SignedHe
 /** The roster after commit 40: epochs 0 and 1 are retired, 2 was opened by commit 20, 3 by commit 30. */
 export function rosterOf(segmentsByPerson: readonly (readonly [Person, readonly Omit<Segment, 'signingKey'>[]])[]): Roster {
   const depositKey = asKemPublicKey(filled(32, 70))
-  const epoch = (number: number): Roster['epochs'][number] => ({ epoch: number, seq: number * 10, parent: null, commitment: filled(32, 71), link: null, depositKey })
+  const epoch = (number: number): Roster['epochs'][number] => ({
+    epoch: number,
+    seq: number * 10,
+    parent: null,
+    commitment: filled(32, 71),
+    link: null,
+    depositKey,
+  })
   return {
-    v: 1, suite: 1, seq: 40, epoch: 3, rekeyOwed: false, retiredThrough: 1, logTime: 0, invites: [], epochs: [epoch(2), epoch(3)], history: EMPTY_HISTORY,
+    v: 1,
+    suite: 1,
+    seq: 40,
+    epoch: 3,
+    rekeyOwed: false,
+    retiredThrough: 1,
+    logTime: 0,
+    invites: [],
+    epochs: [epoch(2), epoch(3)],
+    history: EMPTY_HISTORY,
     members: segmentsByPerson.map(([{ id, signer }, segments]) => ({
-      id, state: segments.at(-1)?.toSeq === null ? 'active' : 'removed', role: segments.at(-1)?.role ?? 'member', signingKey: signer.publicKey,
-      kemKey: asKemPublicKey(filled(32, 72)), cardRevision: 0, via: null, segments: segments.map((segment) => ({ ...segment, signingKey: signer.publicKey })),
+      id,
+      state: segments.at(-1)?.toSeq === null ? 'active' : 'removed',
+      role: segments.at(-1)?.role ?? 'member',
+      signingKey: signer.publicKey,
+      kemKey: asKemPublicKey(filled(32, 72)),
+      cardRevision: 0,
+      via: null,
+      segments: segments.map((segment) => ({ ...segment, signingKey: signer.publicKey })),
     })),
   }
 }

@@ -3,9 +3,29 @@ import type { Roster } from '../../../shared/group/roster.ts'
 import { PROFILE_OBJECT_ID } from '../../../shared/ids.ts'
 import type { Header } from '../../../shared/objects/header.ts'
 import { acceptHeader, judgeHeader, judgeSuccessor, needsVouching } from '../../../shared/objects/header-rules.ts'
-import { alice, always, bob, carol, failureOf, filled, group, headAt, headerOf, mallory, objectId, otherGroup, rosterOf, signedBy, tombstoneOf } from './fixtures.ts'
+import {
+  alice,
+  always,
+  bob,
+  carol,
+  failureOf,
+  filled,
+  group,
+  headAt,
+  headerOf,
+  mallory,
+  objectId,
+  otherGroup,
+  rosterOf,
+  signedBy,
+  tombstoneOf,
+} from './fixtures.ts'
 
-const roster = rosterOf([[alice, always('admin')], [bob, always('member')], [carol, always('reader')]])
+const roster = rosterOf([
+  [alice, always('admin')],
+  [bob, always('member')],
+  [carol, always('reader')],
+])
 
 async function verdict(author: typeof alice, changes: Partial<Header> = {}, at: Roster = roster): Promise<string> {
   const signed = await signedBy(author, headerOf({ author: author.id, ...changes }))
@@ -43,7 +63,15 @@ describe('a header', () => {
   })
 
   test('is judged by the role at its head, not by the role now (A44)', async () => {
-    const demoted = rosterOf([[bob, [{ fromSeq: 0, toSeq: 35, role: 'member' }, { fromSeq: 35, toSeq: null, role: 'reader' }]]])
+    const demoted = rosterOf([
+      [
+        bob,
+        [
+          { fromSeq: 0, toSeq: 35, role: 'member' },
+          { fromSeq: 35, toSeq: null, role: 'reader' },
+        ],
+      ],
+    ])
     expect(await verdict(bob, { at: headAt(34) }, demoted)).toBe('nothing')
     expect(await verdict(bob, { at: headAt(35) }, demoted)).toBe('not_authorised O8_authorMayWriteThen')
   })
@@ -59,7 +87,10 @@ describe('a header', () => {
     const rotated = rosterOf([[bob, always('member')]])
     const [member] = rotated.members
     if (member === undefined) throw new Error('no member')
-    const segments = [{ fromSeq: 0, toSeq: 35, role: 'member', signingKey: bob.signer.publicKey }, { fromSeq: 35, toSeq: null, role: 'member', signingKey: mallory.signer.publicKey }] as const
+    const segments = [
+      { fromSeq: 0, toSeq: 35, role: 'member', signingKey: bob.signer.publicKey },
+      { fromSeq: 35, toSeq: null, role: 'member', signingKey: mallory.signer.publicKey },
+    ] as const
     const after: Roster = { ...rotated, members: [{ ...member, segments }] }
     expect(await verdict(bob, { at: headAt(34) }, after)).toBe('nothing')
     expect(await verdict(bob, { at: headAt(36) }, after)).toBe('invalid_signature')

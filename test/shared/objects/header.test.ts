@@ -19,7 +19,12 @@ async function forged(fields: Record<string, unknown>): Promise<Uint8Array> {
 }
 
 const batchOf = async (size: number): Promise<SignedHeader[]> =>
-  (await signHeaders(alice.signer, Array.from({ length: size }, (_, index) => headerOf({ object: objectId(index) })))).map(decodeEnvelope)
+  (
+    await signHeaders(
+      alice.signer,
+      Array.from({ length: size }, (_, index) => headerOf({ object: objectId(index) })),
+    )
+  ).map(decodeEnvelope)
 
 describe('an envelope', () => {
   test('decodes to the header that was signed, and keeps the signed bytes', async () => {
@@ -44,14 +49,17 @@ describe('an envelope', () => {
   test('with any bit flipped is refused', async () => {
     const { bytes } = await signedBy(alice, headerOf())
     for (let index = 0; index < bytes.length; index += 1) {
-      expect(await failureOf(() => verifyHeader(decodeEnvelope(flipped(bytes, index)), alice.signer.publicKey)), `byte ${index}`).not.toBe('nothing')
+      expect(await failureOf(() => verifyHeader(decodeEnvelope(flipped(bytes, index)), alice.signer.publicKey)), `byte ${index}`).not.toBe(
+        'nothing',
+      )
     }
   })
 
   test('with a byte more or less is refused', async () => {
     const { bytes } = await signedBy(alice, headerOf())
     expect(await failureOf(() => decodeEnvelope(concat(bytes, Uint8Array.of(0))))).toBe('malformed')
-    for (let length = 0; length < bytes.length; length += 1) expect(await failureOf(() => decodeEnvelope(bytes.subarray(0, length)))).toBe('malformed')
+    for (let length = 0; length < bytes.length; length += 1)
+      expect(await failureOf(() => decodeEnvelope(bytes.subarray(0, length)))).toBe('malformed')
   })
 
   test('past its limit of bytes is refused before it is decoded', async () => {
@@ -60,7 +68,9 @@ describe('an envelope', () => {
   })
 
   test('of the largest header in the largest batch fits the limit', async () => {
-    const headers = Array.from({ length: BATCH_ITEMS_MAX }, (_, index) => headerOf({ object: objectId(index), metadata: filled(METADATA_BYTES_MAX, index) }))
+    const headers = Array.from({ length: BATCH_ITEMS_MAX }, (_, index) =>
+      headerOf({ object: objectId(index), metadata: filled(METADATA_BYTES_MAX, index) }),
+    )
     const [first] = await signHeaders(alice.signer, headers)
     expect(first?.length).toBeLessThan(HEADER_BYTES_MAX)
     await expect(signHeaders(alice.signer, [...headers, headerOf({ object: objectId(BATCH_ITEMS_MAX) })])).rejects.toThrow(RangeError)
@@ -165,7 +175,9 @@ describe('a batch', () => {
   test('refuses a header that was not in it', async () => {
     const [signed] = await batchOf(4)
     if (signed === undefined) throw new Error('the batch is empty')
-    const foreign = decodeEnvelope(encodeEnvelope({ header: encodeHeader(headerOf({ bodyLength: 99 })), signature: signed.signature, batch: signed.batch }))
+    const foreign = decodeEnvelope(
+      encodeEnvelope({ header: encodeHeader(headerOf({ bodyLength: 99 })), signature: signed.signature, batch: signed.batch }),
+    )
     expect(await failureOf(() => verifyHeader(foreign, alice.signer.publicKey))).toBe('invalid_signature')
   })
 
@@ -173,11 +185,20 @@ describe('a batch', () => {
     const [signed] = await batchOf(4)
     if (signed?.batch === undefined || signed.batch === null) throw new Error('not a batch')
     const { headerBytes: header, signature, batch } = signed
-    for (const wrong of [{ ...batch, index: 4 }, { ...batch, path: batch.path.slice(1) }, { ...batch, path: [...batch.path, filled(32)] }, { ...batch, size: 5 }]) {
-      expect(await failureOf(() => decodeEnvelope(encodeEnvelope({ header, signature, batch: wrong })))).toBe('rule_violated O4_batchPathFits')
+    for (const wrong of [
+      { ...batch, index: 4 },
+      { ...batch, path: batch.path.slice(1) },
+      { ...batch, path: [...batch.path, filled(32)] },
+      { ...batch, size: 5 },
+    ]) {
+      expect(await failureOf(() => decodeEnvelope(encodeEnvelope({ header, signature, batch: wrong })))).toBe(
+        'rule_violated O4_batchPathFits',
+      )
     }
     const larger = { ...batch, size: 3 }
-    expect(await failureOf(() => verifyHeader(decodeEnvelope(encodeEnvelope({ header, signature, batch: larger })), alice.signer.publicKey))).toBe('invalid_signature')
+    expect(
+      await failureOf(() => verifyHeader(decodeEnvelope(encodeEnvelope({ header, signature, batch: larger })), alice.signer.publicKey)),
+    ).toBe('invalid_signature')
   })
 
   test('a signature over a batch is none over a single header, and the other way round', async () => {
@@ -185,7 +206,9 @@ describe('a batch', () => {
     const alone = await signedBy(alice, headerOf())
     if (inBatch === undefined) throw new Error('the batch is empty')
     const single = decodeEnvelope(encodeEnvelope({ header: inBatch.headerBytes, signature: inBatch.signature, batch: null }))
-    const batched = decodeEnvelope(encodeEnvelope({ header: alone.headerBytes, signature: alone.signature, batch: { index: 0, size: 1, path: [] } }))
+    const batched = decodeEnvelope(
+      encodeEnvelope({ header: alone.headerBytes, signature: alone.signature, batch: { index: 0, size: 1, path: [] } }),
+    )
     expect(await failureOf(() => verifyHeader(single, alice.signer.publicKey))).toBe('invalid_signature')
     expect(await failureOf(() => verifyHeader(batched, alice.signer.publicKey))).toBe('invalid_signature')
   })
@@ -234,10 +257,25 @@ describe('the tree of a batch', () => {
 
 test('any header round-trips, and signing mutates nothing', async () => {
   const bytes = (length: number): fc.Arbitrary<Uint8Array> => fc.uint8Array({ minLength: length, maxLength: length })
-  const arbitrary = fc.record({ version: fc.integer({ min: 1, max: OBJECT_VERSION_MAX }), object: bytes(16), seq: fc.nat(), bodyLength: fc.nat(), metadata: fc.uint8Array({ minLength: 1, maxLength: 300 }), previous: bytes(32) })
+  const arbitrary = fc.record({
+    version: fc.integer({ min: 1, max: OBJECT_VERSION_MAX }),
+    object: bytes(16),
+    seq: fc.nat(),
+    bodyLength: fc.nat(),
+    metadata: fc.uint8Array({ minLength: 1, maxLength: 300 }),
+    previous: bytes(32),
+  })
   await fc.assert(
     fc.asyncProperty(arbitrary, async ({ version, object, seq, bodyLength, metadata, previous }) => {
-      const header = headerOf({ version, generation: version, object: Object.assign(objectId(0), object), bodyLength, metadata, at: { ...headerOf().at, seq }, previous: version === 1 ? null : previous })
+      const header = headerOf({
+        version,
+        generation: version,
+        object: Object.assign(objectId(0), object),
+        bodyLength,
+        metadata,
+        at: { ...headerOf().at, seq },
+        previous: version === 1 ? null : previous,
+      })
       const before = structuredClone(header)
       const signed = await signedBy(alice, header)
       expect(signed.header).toEqual(header)
@@ -249,10 +287,16 @@ test('any header round-trips, and signing mutates nothing', async () => {
 
 test('an envelope damaged in any way is refused or is still the same header, and never fails otherwise', async () => {
   const { bytes, hash } = await signedBy(alice, headerOf())
-  const edits = fc.array(fc.record({ at: fc.nat(bytes.length - 1), remove: fc.nat(3), insert: fc.uint8Array({ maxLength: 3 }) }), { minLength: 1, maxLength: 4 })
+  const edits = fc.array(fc.record({ at: fc.nat(bytes.length - 1), remove: fc.nat(3), insert: fc.uint8Array({ maxLength: 3 }) }), {
+    minLength: 1,
+    maxLength: 4,
+  })
   await fc.assert(
     fc.asyncProperty(edits, async (changes) => {
-      const damaged = changes.reduce((whole, { at, remove, insert }) => concat(whole.subarray(0, at), insert, whole.subarray(at + remove)), bytes)
+      const damaged = changes.reduce(
+        (whole, { at, remove, insert }) => concat(whole.subarray(0, at), insert, whole.subarray(at + remove)),
+        bytes,
+      )
       const outcome = await failureOf(async () => {
         const signed = decodeEnvelope(damaged)
         await verifyHeader(signed, alice.signer.publicKey)

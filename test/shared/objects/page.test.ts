@@ -3,11 +3,26 @@ import { describe, expect, test } from 'vitest'
 import { compareBytes, concat } from '../../../shared/bytes.ts'
 import { PAGE_DEKS_MAX } from '../../../shared/limits.ts'
 import type { PageEntry, Pair } from '../../../shared/objects/page.ts'
-import { checkEntries, decodeEntries, decodePairs, encodeEntries, encodePair, encodePairs, ENTRY_BYTES, findEntry, PAIR_BYTES, vouchedIndex } from '../../../shared/objects/page.ts'
+import {
+  checkEntries,
+  decodeEntries,
+  decodePairs,
+  encodeEntries,
+  encodePair,
+  encodePairs,
+  ENTRY_BYTES,
+  findEntry,
+  PAIR_BYTES,
+  vouchedIndex,
+} from '../../../shared/objects/page.ts'
 import { checkPartition, entriesOnlyInOne, mergeRuns, planPages } from '../../../shared/objects/page-range.ts'
 import { alice, failureOf, filled, headerOf, objectId, signedBy } from './fixtures.ts'
 
-const entry = (seed: number, generation = 1): PageEntry => ({ object: objectId(seed), generation, headerHash: filled(32, seed * 7 + generation) })
+const entry = (seed: number, generation = 1): PageEntry => ({
+  object: objectId(seed),
+  generation,
+  headerHash: filled(32, seed * 7 + generation),
+})
 const many = (count: number, from = 0): PageEntry[] => Array.from({ length: count }, (_, index) => entry(from + index))
 /** Few objects and generations, so that collisions are frequent. */
 const arbitraryEntry: fc.Arbitrary<PageEntry> = fc
@@ -62,11 +77,13 @@ describe('packed entries', () => {
   })
 
   test('are found, and nothing else is', () => {
-    fc.assert(fc.property(arbitraryEntries, arbitraryEntry, (entries, wanted) => {
-      const packed = encodeEntries(entries)
-      const index = decodeEntries(packed).findIndex((candidate) => pairText(candidate) === pairText(wanted))
-      expect(findEntry(packed, wanted.object, wanted.generation)).toBe(index < 0 ? null : index)
-    }))
+    fc.assert(
+      fc.property(arbitraryEntries, arbitraryEntry, (entries, wanted) => {
+        const packed = encodeEntries(entries)
+        const index = decodeEntries(packed).findIndex((candidate) => pairText(candidate) === pairText(wanted))
+        expect(findEntry(packed, wanted.object, wanted.generation)).toBe(index < 0 ? null : index)
+      }),
+    )
   })
 
   test('vouch for exactly the header they name', async () => {
@@ -121,28 +138,53 @@ describe('pages of a range', () => {
     const plans = planPages(packed, everything)
     const pages = plans.map(({ lo, hi, from, to }) => ({ lo, hi, entries: packed.subarray(from * ENTRY_BYTES, to * ENTRY_BYTES) }))
     checkPartition(pages, everything)
-    expect(pages.filter(({ entries: part }) => decodeEntries(part).some(({ object }) => compareBytes(object, objectId(500)) === 0)).length).toBe(1)
+    expect(
+      pages.filter(({ entries: part }) => decodeEntries(part).some(({ object }) => compareBytes(object, objectId(500)) === 0)).length,
+    ).toBe(1)
     const tooMany = encodeEntries(Array.from({ length: 257 }, (_, index) => entry(500, index + 1)))
     expect(await failureOf(() => planPages(tooMany, everything))).toBe('limit_exceeded')
   })
 
   test('of any content cover the range', () => {
-    fc.assert(fc.property(fc.nat(700), fc.integer({ min: 1, max: 90 }), (count, generations) => {
-      const packed = encodeEntries(Array.from({ length: count }, (_, index) => entry(Math.floor(index / generations), (index % generations) + 1)))
-      const pages = planPages(packed, everything).map(({ lo, hi, from, to }) => ({ lo, hi, entries: packed.subarray(from * ENTRY_BYTES, to * ENTRY_BYTES) }))
-      checkPartition(pages, everything)
-      expect(concat(...pages.map(({ entries }) => entries))).toEqual(packed)
-    }), { numRuns: 60 })
+    fc.assert(
+      fc.property(fc.nat(700), fc.integer({ min: 1, max: 90 }), (count, generations) => {
+        const packed = encodeEntries(
+          Array.from({ length: count }, (_, index) => entry(Math.floor(index / generations), (index % generations) + 1)),
+        )
+        const pages = planPages(packed, everything).map(({ lo, hi, from, to }) => ({
+          lo,
+          hi,
+          entries: packed.subarray(from * ENTRY_BYTES, to * ENTRY_BYTES),
+        }))
+        checkPartition(pages, everything)
+        expect(concat(...pages.map(({ entries }) => entries))).toEqual(packed)
+      }),
+      { numRuns: 60 },
+    )
   })
 
   test('with a gap, an overlap, other outer bounds or a stray entry are refused', async () => {
     const packed = encodeEntries(many(300))
-    const [left, right] = planPages(packed, everything).map(({ lo, hi, from, to }) => ({ lo, hi, entries: packed.subarray(from * ENTRY_BYTES, to * ENTRY_BYTES) }))
+    const [left, right] = planPages(packed, everything).map(({ lo, hi, from, to }) => ({
+      lo,
+      hi,
+      entries: packed.subarray(from * ENTRY_BYTES, to * ENTRY_BYTES),
+    }))
     if (left === undefined || right === undefined) throw new Error('two pages')
     const wrong = [
-      [], [left], [right], [right, left], [left, left, right], [{ ...left, entries: right.entries }, right], [left, { ...right, entries: left.entries }],
-      [left, { ...right, lo: new Uint8Array(16) }], [{ ...left, hi: new Uint8Array(16).fill(254) }, right], [left, { ...right, hi: new Uint8Array(16).fill(254) }],
-      [{ ...left, lo: new Uint8Array(16) }, right], [{ ...left, hi: left.lo, entries: new Uint8Array(0) }, left, right], [left, right, right],
+      [],
+      [left],
+      [right],
+      [right, left],
+      [left, left, right],
+      [{ ...left, entries: right.entries }, right],
+      [left, { ...right, entries: left.entries }],
+      [left, { ...right, lo: new Uint8Array(16) }],
+      [{ ...left, hi: new Uint8Array(16).fill(254) }, right],
+      [left, { ...right, hi: new Uint8Array(16).fill(254) }],
+      [{ ...left, lo: new Uint8Array(16) }, right],
+      [{ ...left, hi: left.lo, entries: new Uint8Array(0) }, left, right],
+      [left, right, right],
     ]
     for (const pages of wrong) expect(await failureOf(() => checkPartition(pages, everything))).toBe('malformed')
   })
@@ -150,18 +192,23 @@ describe('pages of a range', () => {
 
 describe('the difference of two sides', () => {
   const runs = fc.array(arbitraryEntries.map(encodeEntries), { maxLength: 4 })
-  const minus = (left: ReadonlySet<string>, right: ReadonlySet<string>): Set<string> => new Set([...left].filter((record) => !right.has(record)))
-  const records = (bytes: Uint8Array): string[] => Array.from({ length: bytes.length / ENTRY_BYTES }, (_, index) => bytes.subarray(index * ENTRY_BYTES, (index + 1) * ENTRY_BYTES).join())
+  const minus = (left: ReadonlySet<string>, right: ReadonlySet<string>): Set<string> =>
+    new Set([...left].filter((record) => !right.has(record)))
+  const records = (bytes: Uint8Array): string[] =>
+    Array.from({ length: bytes.length / ENTRY_BYTES }, (_, index) => bytes.subarray(index * ENTRY_BYTES, (index + 1) * ENTRY_BYTES).join())
 
   test('is what sets of whole entries give', () => {
-    fc.assert(fc.property(runs, runs, (left, right) => {
-      const [leftSet, rightSet] = [new Set(left.flatMap(records)), new Set(right.flatMap(records))]
-      const { onlyInOld, onlyInNew } = entriesOnlyInOne(left, right)
-      expect(new Set(records(onlyInOld))).toEqual(minus(leftSet, rightSet))
-      expect(new Set(records(onlyInNew))).toEqual(minus(rightSet, leftSet))
-      expect(records(onlyInOld).length).toBe(minus(leftSet, rightSet).size)
-      expect(records(mergeRuns(left))).toEqual(records(mergeRuns(left)).toSorted((a, b) => compareBytes(numbers(a), numbers(b))))
-    }), { numRuns: 200 })
+    fc.assert(
+      fc.property(runs, runs, (left, right) => {
+        const [leftSet, rightSet] = [new Set(left.flatMap(records)), new Set(right.flatMap(records))]
+        const { onlyInOld, onlyInNew } = entriesOnlyInOne(left, right)
+        expect(new Set(records(onlyInOld))).toEqual(minus(leftSet, rightSet))
+        expect(new Set(records(onlyInNew))).toEqual(minus(rightSet, leftSet))
+        expect(records(onlyInOld).length).toBe(minus(leftSet, rightSet).size)
+        expect(records(mergeRuns(left))).toEqual(records(mergeRuns(left)).toSorted((a, b) => compareBytes(numbers(a), numbers(b))))
+      }),
+      { numRuns: 200 },
+    )
   })
 
   test('of the same entries cut into other pages is nothing', () => {

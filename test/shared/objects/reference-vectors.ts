@@ -28,7 +28,11 @@ const extra = Uint8Array.of(0)
 
 /** Flips one bit in each named part, then cuts and lengthens. */
 function damaged(field: string, bytes: Uint8Array, places: Readonly<Record<string, number>>, error: string): Negative[] {
-  const flips = Object.entries(places).map(([place, index]) => ({ name: `a bit of ${place} flipped`, change: { [field]: hex(flipped(bytes, index)) }, error }))
+  const flips = Object.entries(places).map(([place, index]) => ({
+    name: `a bit of ${place} flipped`,
+    change: { [field]: hex(flipped(bytes, index)) },
+    error,
+  }))
   return [
     ...flips,
     { name: 'a byte more', change: { [field]: hex(join(bytes, extra)) }, error },
@@ -45,7 +49,14 @@ const elsewhere = (error: string, ...fields: readonly ('group' | 'object' | 'gen
 function loose(): unknown {
   const sealed = seal(derive(epochSecret, 'dek', group, 5), nonce, ['dek', group, 5, object, 2], dek)
   return {
-    name: 'a DEK sealed alone', epochSecret: hex(epochSecret), group: hex(group), epoch: 5, object: hex(object), generation: 2, dek: hex(dek), seal: hex(sealed),
+    name: 'a DEK sealed alone',
+    epochSecret: hex(epochSecret),
+    group: hex(group),
+    epoch: 5,
+    object: hex(object),
+    generation: 2,
+    dek: hex(dek),
+    seal: hex(sealed),
     negatives: [
       ...damaged('seal', sealed, { nonce: 0, ciphertext: 24, tag: -1 }, 'decryption_failed'),
       ...elsewhere('decryption_failed', 'group', 'epoch', 'object', 'generation'),
@@ -57,8 +68,14 @@ function loose(): unknown {
 function keysOfDek(): unknown {
   const context = [group, object, 2]
   return {
-    name: 'what is derived from a DEK', dek: hex(dek), group: hex(group), object: hex(object), generation: 2,
-    dekCommitment: hex(derive(dek, 'dek-commitment', ...context)), bodyKey: hex(derive(dek, 'body', ...context)), metadataKey: hex(derive(dek, 'object-metadata', ...context)),
+    name: 'what is derived from a DEK',
+    dek: hex(dek),
+    group: hex(group),
+    object: hex(object),
+    generation: 2,
+    dekCommitment: hex(derive(dek, 'dek-commitment', ...context)),
+    bodyKey: hex(derive(dek, 'body', ...context)),
+    metadataKey: hex(derive(dek, 'object-metadata', ...context)),
   }
 }
 
@@ -67,7 +84,15 @@ function metadata(name: string, content: Readonly<Record<string, Value>>, padded
   const padded = join(plain, new Uint8Array(paddedBytes - plain.length))
   const sealed = seal(derive(dek, 'object-metadata', group, object, 2), nonce, ['object-metadata', group, object, 2], padded)
   return {
-    name, dek: hex(dek), group: hex(group), object: hex(object), generation: 2, content: Object.fromEntries(Object.entries(content).map(([key, value]) => [key, value instanceof Uint8Array ? { hex: hex(value) } : value])), sealed: hex(sealed),
+    name,
+    dek: hex(dek),
+    group: hex(group),
+    object: hex(object),
+    generation: 2,
+    content: Object.fromEntries(
+      Object.entries(content).map(([key, value]) => [key, value instanceof Uint8Array ? { hex: hex(value) } : value]),
+    ),
+    sealed: hex(sealed),
     negatives: [
       ...damaged('sealed', sealed, { nonce: 0, ciphertext: 24, padding: -17, tag: -1 }, 'decryption_failed'),
       ...elsewhere('decryption_failed', 'group', 'object', 'generation'),
@@ -77,27 +102,43 @@ function metadata(name: string, content: Readonly<Record<string, Value>>, padded
 
 /** The full page has no twins: it is there for its length. */
 function page(count: number): unknown {
-  const entries = Array.from({ length: count }, (_, index) => ({ pair: join(filled(16, 100 + (index >> 1)), Uint8Array.of(0, 0, index % 2, 7)), headerHash: filled(32, 300 + index), dek: filled(32, 500 + index) }))
+  const entries = Array.from({ length: count }, (_, index) => ({
+    pair: join(filled(16, 100 + (index >> 1)), Uint8Array.of(0, 0, index % 2, 7)),
+    headerHash: filled(32, 300 + index),
+    dek: filled(32, 500 + index),
+  }))
   const sorted = entries.toSorted((left, right) => Buffer.compare(left.pair, right.pair))
   const packed = join(...sorted.map(({ pair, headerHash }) => join(pair, headerHash)))
   const pageId = filled(16, 61)
   const deks = join(...sorted.map((entry) => entry.dek))
-  const sealed = count === 0 ? new Uint8Array(0) : seal(derive(epochSecret, 'page', group, 5), nonce, ['page', group, pageId, 5, packed], deks)
+  const sealed =
+    count === 0 ? new Uint8Array(0) : seal(derive(epochSecret, 'page', group, 5), nonce, ['page', group, pageId, 5, packed], deks)
   const renamed = (place: number): Negative['change'] => ({ entries: hex(flipped(packed, place)) })
-  const negatives: Negative[] = count === 0
-    ? [{ name: 'a seal for no entries', change: { sealed: hex(nonce) }, error: 'decryption_failed' }]
-    : [
-        ...damaged('sealed', sealed, { nonce: 0, ciphertext: 24, 'the last DEK': -17, tag: -1 }, 'decryption_failed'),
-        ...elsewhere('decryption_failed', 'group', 'epoch'),
-        { name: 'under another page id', change: { pageId: hex(filled(16, 62)) }, error: 'decryption_failed' },
-        { name: 'a bit of a header hash flipped', change: renamed(20), error: 'decryption_failed' },
-        { name: 'a bit of the last generation flipped', change: renamed(packed.length - 33), error: 'decryption_failed' },
-        { name: 'an entry less', change: { entries: hex(packed.subarray(52)) }, error: 'decryption_failed' },
-        { name: 'entries cut', change: { entries: hex(packed.subarray(0, -1)) }, error: 'malformed' },
-        { name: 'entries with a trailing byte', change: { entries: hex(join(packed, extra)) }, error: 'malformed' },
-        { name: 'an entry twice', change: { entries: hex(join(packed.subarray(0, 52), packed)) }, error: 'malformed' },
-      ]
-  return { name: `a page of ${count} DEKs`, epochSecret: hex(epochSecret), group: hex(group), epoch: 5, pageId: hex(pageId), entries: hex(packed), deks: hex(deks), sealed: hex(sealed), negatives: count > 8 ? [] : negatives }
+  const negatives: Negative[] =
+    count === 0
+      ? [{ name: 'a seal for no entries', change: { sealed: hex(nonce) }, error: 'decryption_failed' }]
+      : [
+          ...damaged('sealed', sealed, { nonce: 0, ciphertext: 24, 'the last DEK': -17, tag: -1 }, 'decryption_failed'),
+          ...elsewhere('decryption_failed', 'group', 'epoch'),
+          { name: 'under another page id', change: { pageId: hex(filled(16, 62)) }, error: 'decryption_failed' },
+          { name: 'a bit of a header hash flipped', change: renamed(20), error: 'decryption_failed' },
+          { name: 'a bit of the last generation flipped', change: renamed(packed.length - 33), error: 'decryption_failed' },
+          { name: 'an entry less', change: { entries: hex(packed.subarray(52)) }, error: 'decryption_failed' },
+          { name: 'entries cut', change: { entries: hex(packed.subarray(0, -1)) }, error: 'malformed' },
+          { name: 'entries with a trailing byte', change: { entries: hex(join(packed, extra)) }, error: 'malformed' },
+          { name: 'an entry twice', change: { entries: hex(join(packed.subarray(0, 52), packed)) }, error: 'malformed' },
+        ]
+  return {
+    name: `a page of ${count} DEKs`,
+    epochSecret: hex(epochSecret),
+    group: hex(group),
+    epoch: 5,
+    pageId: hex(pageId),
+    entries: hex(packed),
+    deks: hex(deks),
+    sealed: hex(sealed),
+    negatives: count > 8 ? [] : negatives,
+  }
 }
 
 /** The plaintext of a body: byte i is the low byte of 7·i + ⌊i / 256⌋. */
@@ -109,14 +150,33 @@ function bodyOf(length: number): unknown {
   const { chunks, hashes, bodyHash } = body(derive(dek, 'body', group, object, 2), bodyPlaintext(length))
   const sealed = join(...chunks)
   const stored = length <= 64 ? { sealed: hex(sealed) } : {}
-  return { name: `a body of ${length} bytes`, dek: hex(dek), group: hex(group), object: hex(object), generation: 2, length, chunks: chunks.length, ...stored, sealedSha256: hex(sha256(sealed)), hashesSha256: hex(sha256(hashes)), bodyHash: hex(bodyHash) }
+  return {
+    name: `a body of ${length} bytes`,
+    dek: hex(dek),
+    group: hex(group),
+    object: hex(object),
+    generation: 2,
+    length,
+    chunks: chunks.length,
+    ...stored,
+    sealedSha256: hex(sha256(sealed)),
+    hashesSha256: hex(sha256(hashes)),
+    bodyHash: hex(bodyHash),
+  }
 }
 
 function inlineBody(): unknown {
   const { chunks, bodyHash } = body(derive(dek, 'body', group, object, 2), bodyPlaintext(20))
   const sealed = join(...chunks)
   return {
-    name: 'an inline body', dek: hex(dek), group: hex(group), object: hex(object), generation: 2, length: 20, sealed: hex(sealed), bodyHash: hex(bodyHash),
+    name: 'an inline body',
+    dek: hex(dek),
+    group: hex(group),
+    object: hex(object),
+    generation: 2,
+    length: 20,
+    sealed: hex(sealed),
+    bodyHash: hex(bodyHash),
     negatives: [
       ...damaged('sealed', sealed, { ciphertext: 0, tag: -1 }, 'body_invalid'),
       { name: 'another length', change: { length: 19 }, error: 'body_invalid' },
@@ -128,11 +188,24 @@ function inlineBody(): unknown {
 }
 
 const header = (changes: Readonly<Record<string, Value>> = {}): Record<string, Value> => ({
-  v: 1, group, object, version: 2, generation: 2, epoch: 5, at: { seq: 70_000, hash: filled(32, 71) }, author: filled(32, 72), previous: filled(32, 73),
-  dekCommitment: derive(dek, 'dek-commitment', group, object, 2), bodyHash: filled(32, 74), bodyLength: 5_000_000_000, metadata: filled(104, 75), ...changes,
+  v: 1,
+  group,
+  object,
+  version: 2,
+  generation: 2,
+  epoch: 5,
+  at: { seq: 70_000, hash: filled(32, 71) },
+  author: filled(32, 72),
+  previous: filled(32, 73),
+  dekCommitment: derive(dek, 'dek-commitment', group, object, 2),
+  bodyHash: filled(32, 74),
+  bodyLength: 5_000_000_000,
+  metadata: filled(104, 75),
+  ...changes,
 })
 
-const envelope = (bytes: Uint8Array, signed: Uint8Array, batch: Value = null): Uint8Array => cbor({ header: bytes, signature: signed, batch })
+const envelope = (bytes: Uint8Array, signed: Uint8Array, batch: Value = null): Uint8Array =>
+  cbor({ header: bytes, signature: signed, batch })
 const headerHash = (bytes: Uint8Array): Uint8Array => hash('header', bytes)
 const single = (fields: Readonly<Record<string, Value>>): Uint8Array => {
   const bytes = cbor(fields)
@@ -147,14 +220,27 @@ function fieldsInHex(value: Value): unknown {
 
 function singleHeader(name: string, fields: Record<string, Value>, negatives: readonly Negative[]): unknown {
   const bytes = cbor(fields)
-  return { name, seed: hex(seed), publicKey: hex(publicKeyOf(seed)), header: fieldsInHex(fields), headerBytes: hex(bytes), headerHash: hex(headerHash(bytes)), envelope: hex(single(fields)), negatives }
+  return {
+    name,
+    seed: hex(seed),
+    publicKey: hex(publicKeyOf(seed)),
+    header: fieldsInHex(fields),
+    headerBytes: hex(bytes),
+    headerHash: hex(headerHash(bytes)),
+    envelope: hex(single(fields)),
+    negatives,
+  }
 }
 
 function headerNegatives(): Negative[] {
   const bytes = cbor(header())
   const sound = single(header())
   const own = signature(seed, 'header', headerHash(bytes))
-  const instead = (name: string, error: string, envelopeBytes: Uint8Array): Negative => ({ name, change: { envelope: hex(envelopeBytes) }, error })
+  const instead = (name: string, error: string, envelopeBytes: Uint8Array): Negative => ({
+    name,
+    change: { envelope: hex(envelopeBytes) },
+    error,
+  })
   const place = (part: Uint8Array): number => Buffer.from(sound).indexOf(part)
   return [
     { name: 'under another key', change: { publicKey: hex(publicKeyOf(otherSeed)) }, error: 'invalid_signature' },
@@ -163,10 +249,18 @@ function headerNegatives(): Negative[] {
     instead('a bit of the head flipped', 'invalid_signature', flipped(sound, place(filled(32, 71)))),
     instead('a bit of the metadata flipped', 'invalid_signature', flipped(sound, place(filled(104, 75)))),
     instead('a signature over the header itself, not its hash', 'invalid_signature', envelope(bytes, signature(seed, 'header', bytes))),
-    instead('a signature under the label of batches', 'invalid_signature', envelope(bytes, signature(seed, 'header-batch', headerHash(bytes)))),
+    instead(
+      'a signature under the label of batches',
+      'invalid_signature',
+      envelope(bytes, signature(seed, 'header-batch', headerHash(bytes))),
+    ),
     instead('a byte more', 'malformed', join(sound, extra)),
     instead('a byte less', 'malformed', sound.subarray(0, -1)),
-    instead('a header with a trailing byte', 'malformed', envelope(join(bytes, extra), signature(seed, 'header', headerHash(join(bytes, extra))))),
+    instead(
+      'a header with a trailing byte',
+      'malformed',
+      envelope(join(bytes, extra), signature(seed, 'header', headerHash(join(bytes, extra)))),
+    ),
     instead('an unknown field', 'malformed', single(header({ extra: 1 }))),
     instead('a missing field', 'malformed', single(Object.fromEntries(Object.entries(header()).filter(([key]) => key !== 'author')))),
     instead('format 0', 'malformed', single(header({ v: 0 }))),
@@ -191,14 +285,24 @@ function batch(size: number): unknown {
   const instead = (name: string, error: string, envelopeHex: string): Negative => ({ name, change: { envelope: envelopeHex }, error })
   const last = size - 1
   return {
-    name: `a batch of ${size}`, seed: hex(seed), publicKey: hex(publicKeyOf(seed)), root: hex(root(hashes)), headers: headers.map(hex), headerHashes: hashes.map(hex), envelopes: headers.map((_, index) => at(index)),
+    name: `a batch of ${size}`,
+    seed: hex(seed),
+    publicKey: hex(publicKeyOf(seed)),
+    root: hex(root(hashes)),
+    headers: headers.map(hex),
+    headerHashes: hashes.map(hex),
+    envelopes: headers.map((_, index) => at(index)),
     negatives: [
       { name: 'under another key', change: { publicKey: hex(publicKeyOf(otherSeed)) }, error: 'invalid_signature' },
       instead('a bit of the path flipped', 'invalid_signature', at(0, { path: path(0, hashes).map((node) => flipped(node, 5)) })),
       instead('the path of another header', 'invalid_signature', at(0, { path: path(1, hashes) })),
       instead('the place of another header', 'invalid_signature', at(0, { index: 1 })),
       instead('a signature over the root without the size', 'invalid_signature', at(0, {}, signature(seed, 'header-batch', root(hashes)))),
-      instead('a signature under the label of single headers', 'invalid_signature', at(0, {}, signature(seed, 'header', cbor([size, root(hashes)])))),
+      instead(
+        'a signature under the label of single headers',
+        'invalid_signature',
+        at(0, {}, signature(seed, 'header', cbor([size, root(hashes)]))),
+      ),
       instead('a place past the end', 'rule_violated O4_batchPathFits', at(last, { index: size })),
       instead('a path too short', 'rule_violated O4_batchPathFits', at(0, { path: path(0, hashes).slice(1) })),
       instead('a path too long', 'rule_violated O4_batchPathFits', at(0, { path: [...path(0, hashes), filled(32)] })),
@@ -217,12 +321,31 @@ const first = { version: 1, generation: 1, previous: null }
 export function referenceVectors(): Record<string, unknown> {
   const source = 'test/shared/objects/reference.ts, a second implementation that shares no code with shared/'
   return {
-    'headers.json': { source, singles: [singleHeader('a second version', header(), headerNegatives()), singleHeader('a first version', header(first), []), singleHeader('a tombstone', header(tombstone), [])], batches: [batch(2), batch(3), batch(7)] },
+    'headers.json': {
+      source,
+      singles: [
+        singleHeader('a second version', header(), headerNegatives()),
+        singleHeader('a first version', header(first), []),
+        singleHeader('a tombstone', header(tombstone), []),
+      ],
+      batches: [batch(2), batch(3), batch(7)],
+    },
     'seals.json': {
-      source, derived: [keysOfDek()], loose: [loose()],
-      metadata: [metadata('no metadata', {}, 64), metadata('a name', { name: 'plan.md' }, 64), metadata('a name, a type and app data', { name: 'Grüße.txt', type: 'text/plain', custom: filled(100, 91) }, 256)],
+      source,
+      derived: [keysOfDek()],
+      loose: [loose()],
+      metadata: [
+        metadata('no metadata', {}, 64),
+        metadata('a name', { name: 'plan.md' }, 64),
+        metadata('a name, a type and app data', { name: 'Grüße.txt', type: 'text/plain', custom: filled(100, 91) }, 256),
+      ],
     },
     'pages.json': { source, pages: [page(0), page(1), page(5), page(256)] },
-    'bodies.json': { source, plaintext: 'byte i is the low byte of 7·i + ⌊i / 256⌋', inline: [inlineBody()], bodies: [0, 1, 20, 65_535, 65_536, 65_537, 131_072, 200_000, 16_777_217].map(bodyOf) },
+    'bodies.json': {
+      source,
+      plaintext: 'byte i is the low byte of 7·i + ⌊i / 256⌋',
+      inline: [inlineBody()],
+      bodies: [0, 1, 20, 65_535, 65_536, 65_537, 131_072, 200_000, 16_777_217].map(bodyOf),
+    },
   }
 }

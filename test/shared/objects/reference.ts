@@ -38,12 +38,20 @@ function cborHead(major: number, argument: number): Uint8Array {
 const labelled = (label: string): Uint8Array => utf8(`claviger/1 ${label}\0`)
 
 export function hash(label: string, ...parts: readonly Uint8Array[]): Uint8Array {
-  return new Uint8Array(createHash('sha256').update(join(labelled(label), ...parts)).digest())
+  return new Uint8Array(
+    createHash('sha256')
+      .update(join(labelled(label), ...parts))
+      .digest(),
+  )
 }
 
 /** HKDF-Expand for 32 bytes is one HMAC (RFC 5869 §2.3). */
 export function derive(secret: Uint8Array, label: string, ...context: readonly Value[]): Uint8Array {
-  return new Uint8Array(createHmac('sha256', secret).update(join(labelled(label), cbor(context), Uint8Array.of(1))).digest())
+  return new Uint8Array(
+    createHmac('sha256', secret)
+      .update(join(labelled(label), cbor(context), Uint8Array.of(1)))
+      .digest(),
+  )
 }
 
 /** nonce ‖ ciphertext ‖ tag. */
@@ -81,7 +89,10 @@ export function path(index: number, hashes: readonly Uint8Array[]): Uint8Array[]
 const splitOf = (size: number): number => 2 ** Math.floor(Math.log2(size - 1))
 
 /** What a body looks like in storage: its chunks, their hashes, and the hash in the header. */
-export function body(key: Uint8Array, plain: Uint8Array): { readonly chunks: Uint8Array[]; readonly hashes: Uint8Array; readonly bodyHash: Uint8Array } {
+export function body(
+  key: Uint8Array,
+  plain: Uint8Array,
+): { readonly chunks: Uint8Array[]; readonly hashes: Uint8Array; readonly bodyHash: Uint8Array } {
   const count = Math.max(1, Math.ceil(plain.length / 65_536))
   const chunks = Array.from({ length: count }, (_, index) => {
     const nonce = Buffer.from(`${index.toString(16).padStart(22, '0')}${index === count - 1 ? '01' : '00'}`, 'hex')

@@ -23,7 +23,8 @@ export function collide(keys: readonly [Uint8Array, Uint8Array], nonce: Uint8Arr
   for (let tag = 1n; tag < 4096n; tag += 1n) {
     for (let carries = 0n; carries < 16n; carries += 1n) {
       const blocks = solve(equation(left, aad, tag, carries & 3n), equation(right, aad, tag, carries >> 2n))
-      if (blocks.every((block) => block >> 128n === 1n)) return concat(...blocks.map((block) => littleEndian(block - MARK)), littleEndian(tag))
+      if (blocks.every((block) => block >> 128n === 1n))
+        return concat(...blocks.map((block) => littleEndian(block - MARK)), littleEndian(tag))
     }
   }
   throw new Error('no solution')
@@ -71,6 +72,7 @@ function modulo(value: bigint): bigint {
 
 function power(base: bigint, exponent: bigint): bigint {
   let result = 1n
-  for (let factor = base, rest = exponent; rest > 0n; rest >>= 1n, factor = (factor * factor) % P) if (rest & 1n) result = (result * factor) % P
+  for (let factor = base, rest = exponent; rest > 0n; rest >>= 1n, factor = (factor * factor) % P)
+    if (rest & 1n) result = (result * factor) % P
   return result
 }

@@ -53,36 +53,62 @@ interface BatchVector extends Twinned {
 }
 type DerivedVector = OfDek & { readonly dekCommitment: string; readonly bodyKey: string; readonly metadataKey: string }
 type LooseVector = OfDek & OfEpoch & Twinned & { readonly seal: string }
-type MetadataVector = OfDek & Twinned & { readonly content: Readonly<Record<string, string | { readonly hex: string }>>; readonly sealed: string }
+type MetadataVector = OfDek &
+  Twinned & { readonly content: Readonly<Record<string, string | { readonly hex: string }>>; readonly sealed: string }
 type PageVector = OfEpoch & Twinned & { readonly pageId: string; readonly entries: string; readonly deks: string; readonly sealed: string }
 type InlineVector = OfDek & Twinned & { readonly length: number; readonly sealed: string; readonly bodyHash: string }
-type BodyVector = OfDek & { readonly length: number; readonly chunks: number; readonly sealed?: string; readonly sealedSha256: string; readonly hashesSha256: string; readonly bodyHash: string }
+type BodyVector = OfDek & {
+  readonly length: number
+  readonly chunks: number
+  readonly sealed?: string
+  readonly sealedSha256: string
+  readonly hashesSha256: string
+  readonly bodyHash: string
+}
 
 // Our own files: their shape is declared, not checked.
-const read = <Content>(name: string): Content => JSON.parse(readFileSync(new URL(`../../vectors/objects/${name}`, import.meta.url), 'utf8')) as Content
+const read = <Content>(name: string): Content =>
+  JSON.parse(readFileSync(new URL(`../../vectors/objects/${name}`, import.meta.url), 'utf8')) as Content
 const headers = read<{ singles: SingleVector[]; batches: BatchVector[] }>('headers.json')
 const seals = read<{ derived: DerivedVector[]; loose: LooseVector[]; metadata: MetadataVector[] }>('seals.json')
 const { pages } = read<{ pages: PageVector[] }>('pages.json')
 const bodies = read<{ inline: InlineVector[]; bodies: BodyVector[] }>('bodies.json')
 
-const contextOf = ({ group, object, generation }: Omit<OfDek, 'name' | 'dek'>): DekContext => ({ group: asGroupId(fromHex(group)), object: asObjectId(fromHex(object)), generation })
+const contextOf = ({ group, object, generation }: Omit<OfDek, 'name' | 'dek'>): DekContext => ({
+  group: asGroupId(fromHex(group)),
+  object: asObjectId(fromHex(object)),
+  generation,
+})
 const dekFrom = ({ dek }: { readonly dek: string }): Dek => asDek(fromHex(dek))
-const keysFrom = ({ epochSecret, group, epoch }: OfEpoch): EpochSealKeys => epochSealKeys(asEpochSecret(fromHex(epochSecret)), { group: asGroupId(fromHex(group)), epoch })
+const keysFrom = ({ epochSecret, group, epoch }: OfEpoch): EpochSealKeys =>
+  epochSealKeys(asEpochSecret(fromHex(epochSecret)), { group: asGroupId(fromHex(group)), epoch })
 const bodySecret = (vector: OfDek): Parameters<typeof openInlineBody>[0] => ({ dek: dekFrom(vector), context: contextOf(vector), suite: 1 })
 
-async function readHeader({ publicKey, envelope }: Pick<SingleVector, 'publicKey' | 'envelope'>): Promise<{ headerBytes: string; headerHash: string }> {
+async function readHeader({
+  publicKey,
+  envelope,
+}: Pick<SingleVector, 'publicKey' | 'envelope'>): Promise<{ headerBytes: string; headerHash: string }> {
   const signed = decodeEnvelope(fromHex(envelope))
   await verifyHeader(signed, asSigningPublicKey(fromHex(publicKey)))
   return { headerBytes: toHex(signed.headerBytes), headerHash: toHex(signed.hash) }
 }
 const openLoose = (vector: LooseVector): string => toHex(openDek(keysFrom(vector), contextOf(vector), fromHex(vector.seal)))
 const openSealedMetadata = (vector: MetadataVector): object => openMetadata(dekFrom(vector), contextOf(vector), fromHex(vector.sealed))
-const openVectorPage = (vector: PageVector): string => toHex(openPage(keysFrom(vector), { pageId: asPageId(fromHex(vector.pageId)), entries: fromHex(vector.entries), sealed: fromHex(vector.sealed) }).deks)
-const openInline = (vector: InlineVector): Promise<Uint8Array> => openInlineBody(bodySecret(vector), { bodyLength: vector.length, bodyHash: fromHex(vector.bodyHash) }, fromHex(vector.sealed))
+const openVectorPage = (vector: PageVector): string =>
+  toHex(
+    openPage(keysFrom(vector), {
+      pageId: asPageId(fromHex(vector.pageId)),
+      entries: fromHex(vector.entries),
+      sealed: fromHex(vector.sealed),
+    }).deks,
+  )
+const openInline = (vector: InlineVector): Promise<Uint8Array> =>
+  openInlineBody(bodySecret(vector), { bodyLength: vector.length, bodyHash: fromHex(vector.bodyHash) }, fromHex(vector.sealed))
 
 /** Reads each negative twin of a vector; all must fail as they say. */
 async function expectRefused<Vector extends Twinned>(vector: Vector, reading: (vector: Vector) => unknown): Promise<void> {
-  for (const { name, change, error } of vector.negatives) expect(await failureOf(() => reading({ ...vector, ...change })), `${vector.name}: ${name}`).toBe(error)
+  for (const { name, change, error } of vector.negatives)
+    expect(await failureOf(() => reading({ ...vector, ...change })), `${vector.name}: ${name}`).toBe(error)
 }
 
 test('the vectors are what the second implementation makes', () => {
@@ -102,7 +128,10 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
 
   test.each(headers.batches)('the header vector $name verifies and is signed to the same bytes', async (vector) => {
     for (const [index, envelope] of vector.envelopes.entries()) {
-      expect(await readHeader({ ...vector, envelope })).toEqual({ headerBytes: vector.headers[index], headerHash: vector.headerHashes[index] })
+      expect(await readHeader({ ...vector, envelope })).toEqual({
+        headerBytes: vector.headers[index],
+        headerHash: vector.headerHashes[index],
+      })
     }
     const fields = vector.envelopes.map((envelope) => decodeEnvelope(fromHex(envelope)).header)
     expect((await signHeaders(await signerFromSeed(fromHex(vector.seed)), fields)).map(toHex)).toEqual(vector.envelopes)
@@ -121,7 +150,9 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
   })
 
   test.each(seals.metadata)('the metadata vector $name opens', async (vector) => {
-    const content = Object.fromEntries(Object.entries(vector.content).map(([key, value]) => [key, typeof value === 'string' ? value : fromHex(value.hex)]))
+    const content = Object.fromEntries(
+      Object.entries(vector.content).map(([key, value]) => [key, typeof value === 'string' ? value : fromHex(value.hex)]),
+    )
     expect(openSealedMetadata(vector)).toEqual(content)
     await expectRefused(vector, openSealedMetadata)
   })
@@ -146,12 +177,26 @@ describe.each(BACKENDS)('with the $name backend', (backend) => {
     const { hashes, bodyHash, length } = sealing.summary()
     const sealed = concat(...chunks)
     const stored = vector.sealed === undefined ? {} : { sealed: toHex(sealed) }
-    expect({ ...stored, length, chunks: chunks.length, sealedSha256: toHex(sha256(sealed)), hashesSha256: toHex(sha256(hashes)), bodyHash: toHex(bodyHash) }).toEqual({
-      ...(vector.sealed === undefined ? {} : { sealed: vector.sealed }), length: vector.length, chunks: vector.chunks, sealedSha256: vector.sealedSha256, hashesSha256: vector.hashesSha256, bodyHash: vector.bodyHash,
+    expect({
+      ...stored,
+      length,
+      chunks: chunks.length,
+      sealedSha256: toHex(sha256(sealed)),
+      hashesSha256: toHex(sha256(hashes)),
+      bodyHash: toHex(bodyHash),
+    }).toEqual({
+      ...(vector.sealed === undefined ? {} : { sealed: vector.sealed }),
+      length: vector.length,
+      chunks: vector.chunks,
+      sealedSha256: vector.sealedSha256,
+      hashesSha256: vector.hashesSha256,
+      bodyHash: vector.bodyHash,
     })
-    
+
     const body = checkHashes({ bodyLength: length, bodyHash }, 1, hashes)
-    const opened = await collect(openBodyRange({ secret: bodySecret(vector), body, read: (offset, bytes) => [sealed.subarray(offset, offset + bytes)] }))
+    const opened = await collect(
+      openBodyRange({ secret: bodySecret(vector), body, read: (offset, bytes) => [sealed.subarray(offset, offset + bytes)] }),
+    )
     expect(toHex(sha256(opened))).toBe(toHex(sha256(plain)))
   })
 })
