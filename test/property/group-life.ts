@@ -335,6 +335,8 @@ export class GroupLife {
     await this.#tell('loses the client in mid-write', who, async (liver) => {
       const content = this.#nextContent()
       const writing = this.#resolve(content, target ?? null, () => liver.group.put(content, target === undefined ? {} : { id: target.id }))
+      // It is awaited below; until then nobody else may be blamed for its failure.
+      writing.catch(() => undefined)
       const steps = this.#random.below(4)
       for (let step = 0; step < steps; step += 1) await new Promise((resolve) => setImmediate(resolve))
       this.#disconnect(liver)
