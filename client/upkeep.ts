@@ -159,7 +159,9 @@ export class Upkeep {
         this.#confirmations.set(idKey(signed.member), { member: signed.member, head: signed.at, time: signed.time })
       }
     } catch (error) {
-      if (!hasCode(error, 'bad_head', 'not_a_member', 'invalid_signature', 'malformed')) throw error
+      // The word of somebody who is out, or not yet in, says nothing about this history.
+      if (hasCode(error, 'not_a_member')) return
+      if (!hasCode(error, 'bad_head', 'invalid_signature', 'malformed')) throw error
       context.emit({ type: 'bad-item', signer: signed.member, error })
     }
   }
