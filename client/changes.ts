@@ -30,6 +30,8 @@ export type GroupChange =
   | { readonly type: 'verified' }
   /** This client can no longer open the current epoch; it stays readable on its last one. */
   | { readonly type: 'epoch-unavailable'; readonly epoch: number; readonly error: ClavigerError }
+  /** It can again: somebody has supplied a good wrap. */
+  | { readonly type: 'epoch-available'; readonly epoch: number }
   | { readonly type: 'healed'; readonly epoch: number; readonly wraps: number }
   /** This client is no longer a member, or the group was stopped. */
   | { readonly type: 'ended'; readonly error: ClavigerError }

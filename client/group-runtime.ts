@@ -21,9 +21,11 @@ import type { Advance, OpenedLog } from './group-log.ts'
 import { GroupLog } from './group-log.ts'
 import { Keyring } from './keyring.ts'
 import { Listeners } from './listeners.ts'
+import type { KeptState } from './group-store.ts'
 import { ObjectIndex } from './object-index.ts'
 import { Objects } from './objects.ts'
-import { Patience, withPatience } from './patience.ts'
+import { Patience } from './patience.ts'
+import { Retry } from './retry.ts'
 import { RewrapJob } from './rewrap-job.ts'
 import { Upkeep } from './upkeep.ts'
 
@@ -61,10 +63,15 @@ export class GroupRuntime {
   #name: string | null = null
   #ready: Promise<void> = Promise.resolve()
   #restartTimer: ReturnType<typeof setTimeout> | undefined
+  readonly #verifying: Retry
+  readonly #waitingForWrap: Retry
   #ended: ClavigerError | null = null
 
   private constructor(parts: GroupParts, kept: KeptState) {
-    this.context = { ...parts.context, emit: (change) => (change.type === 'ended' ? this.#stop(change.error) : this.#emit(change)) }
+    this.context = { ...parts.context, emit: (change) => this.#told(change) }
+    const { random } = parts.context
+    this.#verifying = new Retry({ random, task: () => this.#verifySkipped() })
+    this.#waitingForWrap = new Retry({ random, task: () => this.#lookForWrap() })
     this.server = parts.server
     this.#whenOffline = parts.whenOffline
     this.log = new GroupLog(this.context, parts.opened, (advance) => this.#advanced(advance))
@@ -84,7 +91,7 @@ export class GroupRuntime {
   /** Opens a group from what the store has of it, and follows it from now on. */
   static async open(parts: GroupParts): Promise<GroupRuntime> {
     const { store, connection } = parts.context
-    const runtime = new GroupRuntime(parts, await keptState(store))
+    const runtime = new GroupRuntime(parts, await store.loadKept())
     const { stopped } = runtime.log
     if (stopped !== null) {
       runtime.#stop(stopped)
@@ -174,6 +181,8 @@ export class GroupRuntime {
     this.#ended = reason
     for (const stop of this.#stopListening) stop()
     clearTimeout(this.#restartTimer)
+    this.#verifying.stop()
+    this.#waitingForWrap.stop()
     this.upkeep.close()
     this.feed.close(reason)
     this.#emit({ type: 'ended', error })
@@ -217,9 +226,23 @@ export class GroupRuntime {
     this.#verify()
   }
 
-  /** What a snapshot has skipped is checked in the background; the next session goes on where this one ends. */
+  /** What a snapshot has skipped is checked in the background, until it has been or has turned out to be a fork. */
   #verify(): void {
-    if (!this.log.isVerified) this.#background(() => withPatience(this.context, () => this.log.verifySkipped()))
+    if (!this.log.isVerified) this.#verifying.start()
+  }
+
+  async #verifySkipped(): Promise<boolean> {
+    await this.log.verifySkipped()
+    return true
+  }
+
+  /** Help comes without a word: whoever waits for a wrap looks for it now and then. */
+  async #lookForWrap(): Promise<boolean> {
+    const me = findActive(this.roster, this.context.identity.id)
+    if (me === null || !holdsKeys(me.role)) return true
+    if ((await this.keyring.tryCurrent()) === null) return false
+    this.#emit({ type: 'epoch-available', epoch: this.roster.epoch })
+    return true
   }
 
   /** A client that cannot open the current epoch stays readable on its last one; its keyring says why. */
@@ -296,7 +319,8 @@ export class GroupRuntime {
     if (folds.some(({ commit }) => commit.payload.ops.some(({ type }) => type === 'leave')) && roster.rekeyOwed) this.upkeep.rekeyOwed()
     this.upkeep.invitesChanged()
     const [was, is] = [before.roster, roster].map((at) => findActive(at, this.context.identity.id)?.role)
-    if (is === undefined) this.end(new ClavigerError('not_a_member'))
+    // The next commit may bring this client back: whether it is out is seen at the head.
+    if (is === undefined) this.#background(() => this.#evicted())
     else if (was !== undefined && !holdsKeys(was) && holdsKeys(is)) this.#background(() => this.feed.readObjects())
   }
 
@@ -305,22 +329,19 @@ export class GroupRuntime {
     task().catch((error: unknown) => void this.upkeep.tell(error, state))
   }
 
+  /** What the parts of the group tell. */
+  #told(change: GroupChange): void {
+    if (change.type === 'ended') return this.#stop(change.error)
+    this.#emit(change)
+    if (change.type === 'epoch-unavailable') this.#waitingForWrap.start()
+    if (change.type !== 'bad-item' || change.error.code !== 'rekey_invalid') return
+    const { epoch } = change.error.data
+    if (typeof epoch === 'number') this.upkeep.epochUnfit(epoch)
+  }
+
   #emit(change: GroupChange): void {
     if (change.type === 'object-changed' && equalBytes(change.object, PROFILE_OBJECT_ID)) this.#background(() => this.#readName())
     for (const queue of this.#queues) queue.push(change)
     this.#listeners.emit('change', change)
   }
-}
-
-type KeptState = Awaited<ReturnType<typeof keptState>>
-
-/** What the store has of a group besides its log. */
-async function keptState(store: GroupContext['store']) {
-  const [secrets, headers, late, cursor] = await Promise.all([
-    store.loadSecrets(),
-    store.loadHeaders(),
-    store.loadLate(),
-    store.loadCursor(),
-  ])
-  return { secrets, headers, late, cursor }
 }

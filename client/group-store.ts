@@ -38,6 +38,9 @@ export type Pending = z.infer<typeof PendingSchema>
 /** A batch under construction. */
 type Batch = Map<string, Uint8Array | null>
 
+/** What a store has of a group besides its log. */
+export type KeptState = Awaited<ReturnType<GroupStore['loadKept']>>
+
 /** One group’s part of a store. */
 export class GroupStore {
   readonly group: GroupId
@@ -161,6 +164,12 @@ export class GroupStore {
 
   async saveLate(hash: string): Promise<void> {
     await this.#write(new Map([[this.#key(`late/${hash}`), new Uint8Array(0)]]))
+  }
+
+  /** Everything but the log. */
+  async loadKept() {
+    const [secrets, headers, late, cursor] = await Promise.all([this.loadSecrets(), this.loadHeaders(), this.loadLate(), this.loadCursor()])
+    return { secrets, headers, late, cursor }
   }
 
   async loadPending(): Promise<Pending | null> {

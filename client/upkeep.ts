@@ -24,6 +24,8 @@ import { WrapCare } from './wrap-care.ts'
 
 /** How long past its expiry an invite is looked at: by then it has expired by any clock that counts here. */
 const EXPIRY_SLACK_MS = 100
+/** How long an admin’s client waits at least between two epochs that it opens over unfit ones. */
+const REKEY_OVER_MS = 10 * 60 * 1000
 /** Changes after which an admin’s client looks whether much is loose. */
 const CHANGES_PER_LOOK = LOOSE_DEKS_BEFORE_COMPACTION / 4
 /** What the next session, the next head or another member takes care of. */
@@ -74,11 +76,13 @@ export class Upkeep {
   #isClosed = false
   /** Changes seen since this client last looked whether there is a job for it. */
   #changes = 0
+  #rekeyedAt = Number.NEGATIVE_INFINITY
   #isWaitingForLease = false
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts
-    this.#care = new WrapCare(parts)
+    const { context, log, keyring } = parts
+    this.#care = new WrapCare({ context, log, keyring, unfit: (epoch) => this.epochUnfit(epoch) })
   }
 
   /** The latest signed head of each other member that lies in this client’s history. */
@@ -107,6 +111,11 @@ export class Upkeep {
   /** Somebody left: what is owed is settled without waiting for a write. */
   rekeyOwed(): void {
     this.#later(() => this.settle())
+  }
+
+  /** An epoch is current that its author has made wrong, or that a member cannot be given: an admin’s client opens the next one over it. */
+  epochUnfit(epoch: number): void {
+    this.#later(() => this.#rekeyOver(epoch))
   }
 
   /** Objects were written: now and then it is time to see whether much is loose. */
@@ -212,6 +221,17 @@ export class Upkeep {
       )
       return ops.length === 0 ? null : { ops, rekey: hadWraps || roster.rekeyOwed }
     })
+  }
+
+  /** Once in a while at most: whoever spoils epochs on purpose has to be removed, which is for people to decide. */
+  async #rekeyOver(epoch: number): Promise<void> {
+    const { context, log, committer } = this.#parts
+    const isAdmin = findActive(log.state.roster, context.identity.id)?.role === 'admin'
+    if (!isAdmin || !log.isVerified || context.now() - this.#rekeyedAt < REKEY_OVER_MS) return
+    const commit = await committer.commit(({ roster }) =>
+      roster.epoch > epoch ? null : this.withExpired(roster, { ops: [], rekey: true }),
+    )
+    if (commit !== null) this.#rekeyedAt = context.now()
   }
 
   // ——— Heads ———

@@ -6,6 +6,7 @@
 import { equalBytes } from '../shared/bytes.ts'
 import type { KemKeyId } from '../shared/crypto/keys.ts'
 import { kemKeyId } from '../shared/crypto/keys.ts'
+import { ClavigerError, hasCode } from '../shared/errors.ts'
 import { isGoodWrap, sealLink, wrapAlone } from '../shared/group/epoch.ts'
 import type { Recipient, Roster } from '../shared/group/roster.ts'
 import { currentEpoch, findActive, holdsKeys, recipients } from '../shared/group/roster.ts'
@@ -22,14 +23,16 @@ export interface WrapCareParts {
   readonly context: GroupContext
   readonly log: GroupLog
   readonly keyring: Keyring
+  /** Told of an epoch that some recipient cannot be given. */
+  readonly unfit: (epoch: number) => void
 }
 
 /** One group’s wraps and links, looked after by this client. */
 export class WrapCare {
   readonly #parts: WrapCareParts
 
-  constructor({ context, log, keyring }: WrapCareParts) {
-    this.#parts = { context, log, keyring }
+  constructor(parts: WrapCareParts) {
+    this.#parts = parts
   }
 
   /** Wraps the current epoch for a recipient who found no good wrap. */
@@ -41,17 +44,18 @@ export class WrapCare {
     const { roster } = log.state
     const needy = recipients(roster).find(({ kemKeyId }) => idKey(kemKeyId) === idKey(recipient))
     if (needy === undefined || epoch !== roster.epoch || (await keyring.tryCurrent()) === null) return
-    await this.#heal(epoch, needy)
-    context.emit({ type: 'healed', epoch, wraps: 1 })
+    if (await this.#heal(epoch, needy)) context.emit({ type: 'healed', epoch, wraps: 1 })
   }
 
   /** Checks the wraps of open invites and of a few random members, and heals the bad ones: nobody notices until it is needed. */
   async audit(): Promise<void> {
     const { context, log, keyring } = this.#parts
-    if (!log.isVerified || !this.#holdsKeys()) return
+    if (!this.#holdsKeys()) return
     const { roster } = log.state
     const { epoch } = currentEpoch(roster)
+    // Also where others cannot be helped yet: one’s own wrap must not turn out bad only when it is needed.
     const secret = await keyring.secretOf(epoch)
+    if (!log.isVerified) return
     await this.#offerLinks(epoch)
     const audited = this.#sample(roster)
     const at = epochContext(context.group, roster, epoch)
@@ -65,8 +69,7 @@ export class WrapCare {
       const offered = wraps[position] ?? []
       const verdicts = await Promise.all(offered.map((wrap) => isGoodWrap(secret, at, { recipient, stored: { enc, wrap } })))
       if (verdicts.some(Boolean)) continue
-      await this.#heal(epoch, recipient)
-      healed += 1
+      if (await this.#heal(epoch, recipient)) healed += 1
     }
     if (healed > 0) context.emit({ type: 'healed', epoch, wraps: healed })
   }
@@ -82,10 +85,28 @@ export class WrapCare {
     return [...everybody.filter(isInvite), ...picked.slice(0, AUDITED_MEMBERS).map(({ member }) => member)]
   }
 
-  async #heal(epoch: number, recipient: Recipient): Promise<void> {
+  /** @returns false if there is no room for another wrap; if none of those is good, others have filled it with garbage. */
+  async #heal(epoch: number, recipient: Recipient): Promise<boolean> {
     const { context, log, keyring } = this.#parts
-    const wrap = await wrapAlone(await keyring.secretOf(epoch), epochContext(context.group, log.state.roster, epoch), recipient)
-    await context.connection.request('wrap.offer', { group: context.group, epoch, recipient: recipient.kemKeyId, wrap })
+    const { group, connection } = context
+    const [secret, at] = [await keyring.secretOf(epoch), epochContext(group, log.state.roster, epoch)]
+    try {
+      await connection.request('wrap.offer', { group, epoch, recipient: recipient.kemKeyId, wrap: await wrapAlone(secret, at, recipient) })
+      return true
+    } catch (error) {
+      if (!hasCode(error, 'limit_exceeded')) throw error
+      const { enc, wraps } = await connection.request('wrap.read', { group, epoch, recipients: [recipient.kemKeyId] })
+      const verdicts = await Promise.all((wraps[0] ?? []).map((wrap) => isGoodWrap(secret, at, { recipient, stored: { enc, wrap } })))
+      if (!verdicts.some(Boolean)) this.#crowdedOut(epoch, recipient)
+      return false
+    }
+  }
+
+  #crowdedOut(epoch: number, { principal }: Recipient): void {
+    const data = { epoch, recipient: principal }
+    const error = new ClavigerError('wrap_invalid', 'every wrap of a recipient is bad, and there is no room for a good one', { data })
+    this.#parts.context.emit({ type: 'bad-item', signer: null, error })
+    this.#parts.unfit(epoch)
   }
 
   /** Supplies links to what this client holds and no link leads to: skipped epochs, garbage that a commit named, links that are gone. */
