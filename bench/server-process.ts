@@ -1,4 +1,4 @@
-/** A server in a process of its own: `server-process.js <database URL> <limits as JSON>`. Ends with its parent. */
+/** A server in a process of its own: `server-process.js <limits as JSON>`, with `DATABASE_URL`. Ends with its parent. */
 import type { ServerLimits } from '../server/index.ts'
 import { startServer } from '../server/index.ts'
 
@@ -9,10 +9,10 @@ export interface ServerStats {
   readonly heapBytes: number
 }
 
-const [databaseUrl = '', limits = '{}'] = process.argv.slice(2)
+const [limits = '{}'] = process.argv.slice(2)
 const server = await startServer({
   port: 0,
-  database: { kind: 'url', url: databaseUrl },
+  database: { kind: 'url', url: process.env['DATABASE_URL'] ?? '' },
   logLevel: 'error',
   // Our own parent wrote them.
   limits: JSON.parse(limits) as Partial<ServerLimits>,

@@ -64,7 +64,12 @@ export function withPostgres<T>(use: (databaseUrl: string) => Promise<T>): Promi
 
 async function startServerProcess(databaseUrl: string): Promise<{ child: ChildProcess; server: RunningServer }> {
   const path = fileURLToPath(new URL('server-process.js', import.meta.url))
-  const child = fork(path, [databaseUrl, JSON.stringify(UNLIMITED)], { serialization: 'advanced', execArgv: ['--expose-gc'] })
+  const child = fork(path, [JSON.stringify(UNLIMITED)], {
+    serialization: 'advanced',
+    execArgv: ['--expose-gc'],
+    // Not as an argument: it holds the password, and process titles are for everybody to read.
+    env: { ...process.env, DATABASE_URL: databaseUrl },
+  })
   const url = await nextMessage<string>(child)
   const stats = (): Promise<ServerStats> => {
     const answered = nextMessage<ServerStats>(child)
